@@ -9,7 +9,7 @@ package compute
 // TopK, add up to TopP or more (ties with the last one kept stay). The draw is the first id, in id
 // order, at which the cumulative probability of the kept ids exceeds u.
 //
-// u = ((w0·2³² + w1) >> 11 + ½)·2⁻⁵³ of Philox(Counter, Key): so it depends on (seed, iteration,
+// u = ((w0·2³² + w1) >> 12 + ½)·2⁻⁵² of Philox(Counter, Key): so it depends on (seed, iteration,
 // prompt, draw, position) and on nothing else.
 type Sampling struct {
 	Key         Tensor // I32 [n, 2]: the run's seed, low and high half
@@ -37,5 +37,5 @@ func Philox(counter [4]uint32, key [2]uint32) [4]uint32 {
 // Uniform is the u of Sampling, in (0, 1).
 func Uniform(counter [4]uint32, key [2]uint32) float64 {
 	w := Philox(counter, key)
-	return (float64((uint64(w[0])<<32|uint64(w[1]))>>11) + 0.5) * 0x1p-53
+	return (float64((uint64(w[0])<<32|uint64(w[1]))>>12) + 0.5) * 0x1p-52
 }
