@@ -1,0 +1,17 @@
+//go:build !amd64 || noasm
+
+package cpu
+
+import "runtime"
+
+// detect lists what this CPU has, the best first.
+func detect() []string {
+	if runtime.GOARCH == "arm64" {
+		return []string{ISANEON, ISAPortable}
+	}
+	return []string{ISAPortable}
+}
+
+func newKernels(isa string) kernels {
+	return kernels{gemm: portableGEMM(), vector: portableVector()}
+}

@@ -1,0 +1,8 @@
+package cpu
+
+// kernels is the table of what differs between instruction sets. A kernel gets pointers and counts
+// that are right already; operations validate, kernels do not.
+type kernels struct {
+	gemm   gemmKernels
+	vector vectorKernels
+}
