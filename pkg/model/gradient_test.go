@@ -51,7 +51,6 @@ func checkGradients(t *testing.T, m *Model, memory int64) {
 		return sum
 	}
 	value()
-	p.ZeroGrad()
 	p.Backward(coef)
 	checked := 0
 	for _, w := range m.Params() {

@@ -22,21 +22,11 @@ type Options struct {
 	// model samples and scores.
 	Full bool
 	LoRA *LoRA
-	// Optimizer decides how much state a trainable weight has.
-	Optimizer compute.OptimizerKind
 	// MaxContext shortens the longest sequence, and the RoPE tables with it; 0: the model's own.
 	MaxContext int
 }
 
 func (o Options) train() bool { return o.Full || o.LoRA != nil }
-
-// states is the number of state tensors per trainable weight.
-func (o Options) states() int {
-	if o.Optimizer == compute.AdamW {
-		return 2
-	}
-	return 1
-}
 
 // Model is the weights on one device.
 type Model struct {
@@ -51,8 +41,6 @@ type Model struct {
 	params []*Param
 	cos    compute.Tensor // [Context, HeadDim/2]
 	sin    compute.Tensor
-	// sumsq and clip [1, 1] are the step's gradient norm, squared, and its clip factor.
-	sumsq, clip compute.Tensor
 }
 
 // layer is the weights of one block.
@@ -171,9 +159,6 @@ func (m *Model) allocate(p *Param, factor bool) {
 	if trainable {
 		p.Master = m.arena.Alloc(st, p.Rows, p.Cols)
 		p.Grad = m.arena.Alloc(st, p.Rows, p.Cols)
-		for range m.states() {
-			p.State = append(p.State, m.arena.Alloc(st, p.Rows, p.Cols))
-		}
 	}
 	switch {
 	case matrix:
@@ -192,11 +177,11 @@ const align = 128
 // paramBytes is the arena that the parameters take; base is the number of the model's own.
 func (m *Model) paramBytes(base int) int64 {
 	st := int64(statType(m.DType).Size())
-	total := 2*(int64(m.Context)*int64(m.HeadDim/2)*st+align) + 2*(st+align)
+	total := 2 * (int64(m.Context)*int64(m.HeadDim/2)*st + align)
 	for i, p := range m.params {
 		n, factor := int64(p.Rows)*int64(p.Cols), i >= base
 		if m.Full || factor {
-			total += int64(2+m.states()) * (n*st + align)
+			total += 2 * (n*st + align)
 		}
 		if factor || len(p.shape) == 1 {
 			total += n*st + align
@@ -235,9 +220,6 @@ func (m *Model) fill(be compute.Backend, src Source) error {
 		upload(be, t, h)
 		m.round(be, p, t)
 		staging.Release(mark)
-		for _, s := range p.State {
-			be.Zero(s)
-		}
 		if !p.Grad.Absent() {
 			be.Zero(p.Grad)
 		}
@@ -247,7 +229,6 @@ func (m *Model) fill(be compute.Backend, src Source) error {
 	m.sin = m.arena.Alloc(st, m.Context, m.HeadDim/2)
 	uploadF64(be, m.cos, cos)
 	uploadF64(be, m.sin, sin)
-	m.sumsq, m.clip = m.arena.Alloc(st, 1, 1), m.arena.Alloc(st, 1, 1)
 	return be.Wait(be.Download(make([]byte, st.Size()), m.cos.Slice(0, 1).Columns(0, 1)))
 }
 
@@ -267,7 +248,7 @@ func (m *Model) Params() []*Param { return m.params }
 // Device is where the model lives.
 func (m *Model) Device() compute.Device { return m.dev }
 
-// Bytes is the device memory that the weights, gradients and optimizer state take.
+// Bytes is the device memory that the weights and gradients take.
 func (m *Model) Bytes() int64 {
 	n := m.arena.Peak()
 	for _, p := range m.params {

@@ -17,8 +17,7 @@ type Param struct {
 	Vec compute.Tensor
 	// Master is the F32 truth that W and Vec are rounded from; Grad its gradient.
 	Master, Grad compute.Tensor
-	State        []compute.Tensor // the optimizer's
-	shape        []int            // as in a checkpoint
+	shape        []int // as in a checkpoint
 }
 
 // Trainable reports whether the parameter takes gradients.

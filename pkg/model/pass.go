@@ -312,6 +312,9 @@ func (p *Pass) writeCoef(coef []float64) {
 	compute.Write(p.be, t, h)
 }
 
+// Backend is the queue that the pass runs on.
+func (p *Pass) Backend() compute.Backend { return p.be }
+
 // Bytes is the device memory of the pass: its arena and the backend's scratch.
 func (p *Pass) Bytes() int64 { return p.arena.Peak() + p.scratch }
 

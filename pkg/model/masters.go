@@ -2,50 +2,18 @@ package model
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/seed-8780d58e/spin/compute"
 )
 
-// ZeroGrad clears the gradients, before the first micro-batch of a step.
-func (p *Pass) ZeroGrad() {
-	for _, w := range p.m.params {
-		if w.Trainable() {
-			p.be.Zero(w.Grad)
+// Refresh makes what the operations read from masters that an optimizer has changed, where the
+// optimizer could not: LoRA's factors in the act dtype.
+func (m *Model) Refresh(be compute.Backend) {
+	for _, p := range m.params {
+		if p.Trainable() && p.W == nil && p.Vec != p.Master {
+			be.Copy(p.Vec, p.Master)
 		}
 	}
-}
-
-// Step clips the gradients to a global norm of maxNorm (0: no clipping), takes one optimizer step
-// on every trainable weight, and returns the gradients' norm before clipping. Gradients stay until
-// ZeroGrad.
-func (p *Pass) Step(h compute.Optimizer, maxNorm float64) (float64, error) {
-	m, be := p.m, p.be
-	be.Zero(m.sumsq)
-	for _, w := range m.params {
-		if w.Trainable() {
-			be.SumSquares(m.sumsq, w.Grad)
-		}
-	}
-	be.ClipFactor(m.clip, m.sumsq, float32(maxNorm))
-	for _, w := range m.params {
-		if !w.Trainable() {
-			continue
-		}
-		be.Optimize(w.W, w.Master, w.Grad, w.State, m.clip, h)
-		if w.W == nil && w.Vec != w.Master {
-			be.Copy(w.Vec, w.Master)
-		}
-	}
-	var sum [1]float64
-	if err := p.read(sum[:], m.sumsq); err != nil {
-		return 0, err
-	}
-	norm := math.Sqrt(sum[0])
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return norm, fmt.Errorf("gradient norm is %v", norm)
-	}
-	return norm, nil
 }
 
 // Shape is that of a trainable weight (LoRA: of a factor), so that a Model is the Source of the
