@@ -1,0 +1,199 @@
+package tokenizer
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// splitter cuts text into parts and hands each to emit, in order. first says that text starts where the input starts;
+// emit's first says the same of the part.
+type splitter func(text string, first bool, emit func(part string, first bool))
+
+// scanner returns the length of the match of a pattern that starts where text starts or later: text[skip:skip+size].
+// size 0: no match in the rest of text.
+type scanner func(text string) (skip, size int)
+
+// newPretokenizer returns the steps that cut text into words, and whether the last of them is ByteLevel, that is,
+// whether the model's symbols are bytes.
+func newPretokenizer(c *component) (steps []splitter, byteLevel bool, err error) {
+	list, err := c.flatten()
+	if err != nil {
+		return nil, false, err
+	}
+	for i, step := range list {
+		switch step.Type {
+		case "Split":
+			s, err := newSplit(step)
+			if err != nil {
+				return nil, false, err
+			}
+			steps = append(steps, s)
+		case "Digits":
+			behavior := "Contiguous"
+			if step.IndividualDigits {
+				behavior = "Isolated"
+			}
+			steps = append(steps, splitBy(scanDigit, behavior, false))
+		case "Metaspace":
+			s, err := newMetaspace(step)
+			if err != nil {
+				return nil, false, err
+			}
+			steps = append(steps, s...)
+		case "ByteLevel":
+			if i != len(list)-1 {
+				return nil, false, fmt.Errorf("ByteLevel isn't the last step")
+			}
+			if step.AddPrefixSpace != nil && *step.AddPrefixSpace {
+				steps = append(steps, prefixSpace)
+			}
+			if step.UseRegex == nil || *step.UseRegex {
+				steps = append(steps, splitBy(scanGPT2, "Isolated", false))
+			}
+			byteLevel = true
+		default:
+			return nil, false, fmt.Errorf("type %q isn't known (known: Sequence, ByteLevel, Split, Digits, Metaspace)", step.Type)
+		}
+	}
+	return steps, byteLevel, nil
+}
+
+func newSplit(c component) (splitter, error) {
+	switch {
+	case c.Pattern == nil:
+		return nil, fmt.Errorf("Split without a pattern")
+	case c.Pattern.Regex != nil:
+		scan, err := newScanner(*c.Pattern.Regex)
+		if err != nil {
+			return nil, err
+		}
+		return checkedSplit(scan, c)
+	case c.Pattern.String != nil && *c.Pattern.String != "":
+		return checkedSplit(scanLiteral(*c.Pattern.String), c)
+	}
+	return nil, fmt.Errorf("Split with an empty pattern")
+}
+
+func checkedSplit(scan scanner, c component) (splitter, error) {
+	switch c.Behavior {
+	case "Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous":
+		return splitBy(scan, c.Behavior, c.Invert), nil
+	}
+	return nil, fmt.Errorf("Split behavior %q isn't known", c.Behavior)
+}
+
+// splitBy cuts text into matches of a pattern and what lies between. behavior says what happens to the matches, invert
+// swaps matches and the rest: SplitDelimiterBehavior of the tokenizers library.
+func splitBy(scan scanner, behavior string, invert bool) splitter {
+	return func(text string, first bool, emit func(string, bool)) {
+		var held span // the part not yet emitted, which the next may join
+		flush := func() {
+			if held.from < held.to {
+				emit(text[held.from:held.to], first && held.from == 0)
+			}
+			held = span{}
+		}
+		add := func(next span) {
+			if next.from == next.to {
+				return
+			}
+			joins := false
+			switch behavior {
+			case "Removed":
+				if next.match {
+					return
+				}
+			case "MergedWithPrevious":
+				joins = next.match && !held.match
+			case "MergedWithNext":
+				joins = held.match && !next.match
+			case "Contiguous":
+				joins = held.match == next.match
+			}
+			if joins && held.from < held.to {
+				held.to, held.match = next.to, next.match
+				return
+			}
+			flush()
+			held = next
+		}
+		for at := 0; at < len(text); {
+			skip, size := scan(text[at:])
+			if size == 0 {
+				skip = len(text) - at
+			}
+			add(span{at, at + skip, invert})
+			add(span{at + skip, at + skip + size, !invert})
+			at += skip + size
+		}
+		flush()
+	}
+}
+
+type span struct {
+	from, to int
+	match    bool
+}
+
+func prefixSpace(text string, first bool, emit func(string, bool)) {
+	if text[0] != ' ' {
+		text = " " + text
+	}
+	emit(text, first)
+}
+
+// newMetaspace writes spaces as the replacement character, puts one in front, and cuts before each.
+func newMetaspace(c component) ([]splitter, error) {
+	if utf8.RuneCountInString(c.Replacement) != 1 {
+		return nil, fmt.Errorf("Metaspace replacement %q isn't one character", c.Replacement)
+	}
+	scheme, err := c.prependScheme()
+	if err != nil {
+		return nil, err
+	}
+	steps := []splitter{func(text string, first bool, emit func(string, bool)) {
+		text = strings.ReplaceAll(text, " ", c.Replacement)
+		if (scheme == "always" || scheme == "first" && first) && !strings.HasPrefix(text, c.Replacement) {
+			text = c.Replacement + text
+		}
+		emit(text, first)
+	}}
+	if c.Split == nil || *c.Split {
+		steps = append(steps, splitBy(scanLiteral(c.Replacement), "MergedWithNext", false))
+	}
+	return steps, nil
+}
+
+// prependScheme returns Metaspace's scheme; files older than the field say add_prefix_space.
+func (c *component) prependScheme() (string, error) {
+	switch c.PrependScheme {
+	case "always", "first", "never":
+		return c.PrependScheme, nil
+	case "":
+		if c.AddPrefixSpace != nil && !*c.AddPrefixSpace {
+			return "never", nil
+		}
+		return "always", nil
+	}
+	return "", fmt.Errorf("Metaspace prepend_scheme %q isn't known (known: always, first, never)", c.PrependScheme)
+}
+
+func scanLiteral(s string) scanner {
+	return func(text string) (int, int) {
+		if i := strings.Index(text, s); i >= 0 {
+			return i, len(s)
+		}
+		return 0, 0
+	}
+}
+
+func scanDigit(text string) (int, int) {
+	for i, r := range text {
+		if unicode.IsNumber(r) {
+			return i, utf8.RuneLen(r)
+		}
+	}
+	return 0, 0
+}
