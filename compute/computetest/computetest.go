@@ -77,6 +77,20 @@ var operations = []struct {
 	{"LinearDX", testLinearDX},
 	{"LinearDW", testLinearDW},
 	{"MatMul", testMatMul},
+	{"Copy", testCopy},
+	{"Gather", testGather},
+	{"Zero", testZero},
+	{"Embed", testEmbed},
+	{"EmbedBackward", testEmbedBackward},
+	{"AddBias", testAddBias},
+	{"ColumnSum", testColumnSum},
+	{"AddRMSNorm", testAddRMSNorm},
+	{"AddRMSNormBackward", testAddRMSNormBackward},
+	{"RoPE", testRoPE},
+	{"SwiGLU", testSwiGLU},
+	{"SwiGLUBackward", testSwiGLUBackward},
+	{"Attention", testAttention},
+	{"AttentionBackward", testAttentionBackward},
 }
 
 // lab is where one operation is tested in one dtype.
