@@ -69,34 +69,40 @@ func (c *component) flatten() ([]component, error) {
 	return steps, err
 }
 
-// newNormalizer returns the functions that text runs through, in order.
-func newNormalizer(c *component) ([]func(string) string, error) {
+// normalizer rewrites text.
+type normalizer struct {
+	apply  func(string) string
+	prefix bool // puts something in front, which a text that goes on after another doesn't want
+}
+
+// newNormalizer returns the steps that text runs through, in order.
+func newNormalizer(c *component) ([]normalizer, error) {
 	steps, err := c.flatten()
 	if err != nil {
 		return nil, err
 	}
-	var fs []func(string) string
+	var list []normalizer
 	growth := 1
 	for _, step := range steps {
 		switch step.Type {
 		case "NFC":
-			fs = append(fs, norm.NFC.String)
+			list = append(list, normalizer{apply: norm.NFC.String})
 		case "NFD":
-			fs = append(fs, norm.NFD.String)
+			list = append(list, normalizer{apply: norm.NFD.String})
 		case "NFKC":
-			fs = append(fs, norm.NFKC.String)
+			list = append(list, normalizer{apply: norm.NFKC.String})
 		case "NFKD":
-			fs = append(fs, norm.NFKD.String)
+			list = append(list, normalizer{apply: norm.NFKD.String})
 		case "Prepend":
 			if len(step.Prepend) > maxGrowth {
 				return nil, fmt.Errorf("Prepend of more than %d bytes", maxGrowth)
 			}
-			fs = append(fs, func(s string) string {
+			list = append(list, normalizer{prefix: true, apply: func(s string) string {
 				if s == "" {
 					return s
 				}
 				return step.Prepend + s
-			})
+			}})
 		case "Replace":
 			if step.Pattern == nil || step.Pattern.String == nil || *step.Pattern.String == "" {
 				return nil, fmt.Errorf("Replace without a pattern of kind String")
@@ -106,10 +112,10 @@ func newNormalizer(c *component) ([]func(string) string, error) {
 			if growth > maxGrowth {
 				return nil, fmt.Errorf("replacements that make text more than %d times longer", maxGrowth)
 			}
-			fs = append(fs, strings.NewReplacer(old, step.Content).Replace)
+			list = append(list, normalizer{apply: strings.NewReplacer(old, step.Content).Replace})
 		default:
 			return nil, fmt.Errorf("type %q isn't known (known: Sequence, NFC, NFD, NFKC, NFKD, Prepend, Replace)", step.Type)
 		}
 	}
-	return fs, nil
+	return list, nil
 }

@@ -149,7 +149,7 @@ func (t *Tokenizer) addVocabulary(doc *document) error {
 		}
 		pattern := added.Content
 		for _, f := range t.normalize {
-			pattern = f(pattern)
+			pattern = f.apply(pattern)
 		}
 		t.normalized.add(pattern, added)
 	}

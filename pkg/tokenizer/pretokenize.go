@@ -7,9 +7,25 @@ import (
 	"unicode/utf8"
 )
 
-// splitter cuts text into parts and hands each to emit, in order. first says that text starts where the input starts;
-// emit's first says the same of the part.
-type splitter func(text string, first bool, emit func(part string, first bool))
+// splitter cuts text into parts and hands each to emit, in order.
+type splitter func(text string, at place, emit func(part string, at place))
+
+// place is where a text starts.
+type place int
+
+const (
+	atStart place = iota // where the input starts
+	goingOn              // there too, but the input goes on after another
+	inside
+)
+
+// of returns the place of a part of a text at p.
+func (p place) of(first bool) place {
+	if first {
+		return p
+	}
+	return inside
+}
 
 // scanner returns the length of the match of a pattern that starts where text starts or later: text[skip:skip+size].
 // size 0: no match in the rest of text.
@@ -87,11 +103,11 @@ func checkedSplit(scan scanner, c component) (splitter, error) {
 // splitBy cuts text into matches of a pattern and what lies between. behavior says what happens to the matches, invert
 // swaps matches and the rest: SplitDelimiterBehavior of the tokenizers library.
 func splitBy(scan scanner, behavior string, invert bool) splitter {
-	return func(text string, first bool, emit func(string, bool)) {
+	return func(text string, at place, emit func(string, place)) {
 		var held span // the part not yet emitted, which the next may join
 		flush := func() {
 			if held.from < held.to {
-				emit(text[held.from:held.to], first && held.from == 0)
+				emit(text[held.from:held.to], at.of(held.from == 0))
 			}
 			held = span{}
 		}
@@ -119,14 +135,14 @@ func splitBy(scan scanner, behavior string, invert bool) splitter {
 			flush()
 			held = next
 		}
-		for at := 0; at < len(text); {
-			skip, size := scan(text[at:])
+		for i := 0; i < len(text); {
+			skip, size := scan(text[i:])
 			if size == 0 {
-				skip = len(text) - at
+				skip = len(text) - i
 			}
-			add(span{at, at + skip, invert})
-			add(span{at + skip, at + skip + size, !invert})
-			at += skip + size
+			add(span{i, i + skip, invert})
+			add(span{i + skip, i + skip + size, !invert})
+			i += skip + size
 		}
 		flush()
 	}
@@ -137,11 +153,11 @@ type span struct {
 	match    bool
 }
 
-func prefixSpace(text string, first bool, emit func(string, bool)) {
-	if text[0] != ' ' {
+func prefixSpace(text string, at place, emit func(string, place)) {
+	if text[0] != ' ' && at != goingOn {
 		text = " " + text
 	}
-	emit(text, first)
+	emit(text, at)
 }
 
 // newMetaspace writes spaces as the replacement character, puts one in front, and cuts before each.
@@ -153,12 +169,12 @@ func newMetaspace(c component) ([]splitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps := []splitter{func(text string, first bool, emit func(string, bool)) {
+	steps := []splitter{func(text string, at place, emit func(string, place)) {
 		text = strings.ReplaceAll(text, " ", c.Replacement)
-		if (scheme == "always" || scheme == "first" && first) && !strings.HasPrefix(text, c.Replacement) {
+		if (scheme == "always" && at != goingOn || scheme == "first" && at == atStart) && !strings.HasPrefix(text, c.Replacement) {
 			text = c.Replacement + text
 		}
-		emit(text, first)
+		emit(text, at)
 	}}
 	if c.Split == nil || *c.Split {
 		steps = append(steps, splitBy(scanLiteral(c.Replacement), "MergedWithNext", false))

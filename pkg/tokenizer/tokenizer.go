@@ -30,7 +30,7 @@ type Tokenizer struct {
 	special    int      // how many ids are special
 	raw        *matcher // added tokens looked for in the text as it came
 	normalized *matcher // added tokens looked for in normalized text
-	normalize  []func(string) string
+	normalize  []normalizer
 	split      []splitter
 	model      *bpe
 	decoder    decoder
@@ -84,32 +84,43 @@ func (t *Tokenizer) Specials() []string {
 
 // Encode returns the ids of text. Nothing is added before or after it, and control tokens that the text spells are
 // encoded as the characters they are made of. Bytes that are no UTF-8 become U+FFFD, as in every peer.
-func (t *Tokenizer) Encode(text string) []int32 { return t.encode(text, false, noGuard) }
+func (t *Tokenizer) Encode(text string) []int32 { return t.encode(text, atStart, false, noGuard) }
+
+// EncodeContinued is Encode for text that goes on after other text: no space is put before it, where the tokenizer
+// puts one before each text. For byte-level vocabularies it is Encode.
+func (t *Tokenizer) EncodeContinued(text string) []int32 {
+	return t.encode(text, goingOn, false, noGuard)
+}
 
 // EncodeWithSpecials is Encode for trusted text, such as a rendered template: a control token that it spells becomes
 // that token's id. Nothing is added before or after it.
-func (t *Tokenizer) EncodeWithSpecials(text string) []int32 { return t.encode(text, true, noGuard) }
+func (t *Tokenizer) EncodeWithSpecials(text string) []int32 {
+	return t.encode(text, atStart, true, noGuard)
+}
 
 // EncodeGuarded is EncodeWithSpecials for text that is trusted in part. No control token is read that starts right
 // after a guard rune or holds one; the guards themselves leave no trace in the ids. A caller puts one before each place
 // in untrusted text where a control token could start (see pkg/chat), and takes a guard that occurs nowhere else.
 func (t *Tokenizer) EncodeGuarded(text string, guard rune) []int32 {
-	return t.encode(text, true, guard)
+	return t.encode(text, atStart, true, guard)
 }
 
-func (t *Tokenizer) encode(text string, specials bool, guard rune) []int32 {
+func (t *Tokenizer) encode(text string, start place, specials bool, guard rune) []int32 {
 	text = validUTF8(text)
 	scratch := t.words.Get().(*merger)
 	defer t.words.Put(scratch)
 	ids := make([]int32, 0, len(text)/3+4)
 	word := func(w string) { ids = t.model.appendWord(ids, w, scratch) }
-	t.raw.each(text, specials, guard, func(at int, plain string, id int32) {
+	t.raw.each(text, specials, guard, func(offset int, plain string, id int32) {
 		if id >= 0 {
 			ids = append(ids, id)
 			return
 		}
-		for _, f := range t.normalize {
-			plain = f(plain)
+		at := start.of(offset == 0)
+		for _, step := range t.normalize {
+			if !step.prefix || at != goingOn {
+				plain = step.apply(plain)
+			}
 		}
 		t.normalized.each(plain, specials, guard, func(offset int, plain string, id int32) {
 			if id >= 0 {
@@ -119,15 +130,14 @@ func (t *Tokenizer) encode(text string, specials bool, guard rune) []int32 {
 			if guard != noGuard {
 				plain = strings.ReplaceAll(plain, string(guard), "")
 			}
-			t.pretokenize(plain, at+offset == 0, 0, word)
+			t.pretokenize(plain, at.of(offset == 0), 0, word)
 		})
 	})
 	return ids
 }
 
 // pretokenize runs text through the pre-tokenizers from number step on and hands each word to emit.
-// first says that text starts where the input starts.
-func (t *Tokenizer) pretokenize(text string, first bool, step int, emit func(string)) {
+func (t *Tokenizer) pretokenize(text string, at place, step int, emit func(string)) {
 	if text == "" {
 		return
 	}
@@ -135,7 +145,7 @@ func (t *Tokenizer) pretokenize(text string, first bool, step int, emit func(str
 		emit(text)
 		return
 	}
-	t.split[step](text, first, func(part string, first bool) { t.pretokenize(part, first, step+1, emit) })
+	t.split[step](text, at, func(part string, at place) { t.pretokenize(part, at, step+1, emit) })
 }
 
 // validUTF8 returns s with U+FFFD for each maximal part of an ill-formed sequence (Unicode 15, section 3.9, "U+FFFD
