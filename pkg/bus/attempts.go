@@ -1,0 +1,126 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// attempt is one delivery of a task. It is written down before the work starts, so that a worker that dies on the task has left its name.
+type attempt struct {
+	Instance string    `json:"instance"`
+	TakenAt  time.Time `json:"taken_at"`
+	Error    string    `json:"error,omitempty"` // empty: running, died, or its lease ran out
+}
+
+// attemptRecord is the list of a task's attempts in the bucket.
+type attemptRecord struct {
+	bucket *Bucket
+	key    string
+}
+
+type decision int
+
+const (
+	playTask decision = iota
+	splitTask
+	buryTask
+)
+
+// verdict decides what becomes of a task that was tried before: a chunk that failed or was lost twice is split into its prompts; one prompt is
+// tried until enough distinct instances failed or died on it, and not for ever by a lone one.
+func verdict(before []attempt, prompts int, l Limits) decision {
+	switch {
+	case prompts > 1 && len(before) >= 2:
+		return splitTask
+	case prompts == 1 && (instances(before) >= l.MaxInstances || len(before) >= l.MaxAttempts):
+		return buryTask
+	}
+	return playTask
+}
+
+func instances(attempts []attempt) int {
+	distinct := make(map[string]bool)
+	for _, a := range attempts {
+		distinct[a.Instance] = true
+	}
+	return len(distinct)
+}
+
+// take adds an attempt and returns those before it.
+func (r attemptRecord) take(ctx context.Context, instance string) (before []attempt, err error) {
+	err = r.change(ctx, func(list []attempt) []attempt {
+		before = list
+		return append(list[:len(list):len(list)], attempt{Instance: instance, TakenAt: time.Now().UTC()})
+	})
+	return before, err
+}
+
+// fail writes the error into the instance's newest attempt.
+func (r attemptRecord) fail(ctx context.Context, instance string, cause error) {
+	r.settle(ctx, func(list []attempt) []attempt {
+		for i := len(list) - 1; i >= 0; i-- {
+			if list[i].Instance == instance {
+				list[i].Error = fmt.Sprintf("%.1000v", cause)
+				break
+			}
+		}
+		return list
+	})
+}
+
+// release takes the instance's newest attempt back.
+func (r attemptRecord) release(ctx context.Context, instance string) {
+	r.settle(ctx, func(list []attempt) []attempt {
+		for i := len(list) - 1; i >= 0; i-- {
+			if list[i].Instance == instance {
+				return append(list[:i:i], list[i+1:]...)
+			}
+		}
+		return list
+	})
+}
+
+// clear forgets a task that is done.
+func (r attemptRecord) clear(ctx context.Context) {
+	r.settle(ctx, func([]attempt) []attempt { return nil })
+}
+
+// settle is change after the work, when the worker's context may have ended; what can't be written is only logged: the count is then too high by one.
+func (r attemptRecord) settle(ctx context.Context, f func([]attempt) []attempt) {
+	ctx, cancel := settle(ctx)
+	defer cancel()
+	if err := r.change(ctx, f); err != nil {
+		r.bucket.conn.log.Warn().Err(err).Msg("write down an attempt")
+	}
+}
+
+// change is one compare-and-set, repeated until nobody else was faster. An empty list removes the key.
+func (r attemptRecord) change(ctx context.Context, f func([]attempt) []attempt) error {
+	for {
+		e, err := r.bucket.Get(ctx, r.key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		var list []attempt
+		if err == nil {
+			if err := json.Unmarshal(e.Value, &list); err != nil {
+				return fmt.Errorf("%s %s: %w", r.bucket.name, r.key, err)
+			}
+		}
+		if list = f(list); len(list) == 0 {
+			if e.Revision == 0 {
+				return nil
+			}
+			err = r.bucket.Delete(ctx, r.key, e.Revision)
+		} else {
+			value, _ := json.Marshal(list) // strings and times always encode
+			_, err = r.bucket.write(ctx, r.key, value, e.Revision)
+		}
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+}

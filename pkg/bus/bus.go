@@ -1,0 +1,220 @@
+// Package bus moves pkg/event's messages over NATS JetStream, and is the only package that knows NATS.
+//
+// Five things can be done, each with its own promise:
+//
+//	PublishOnce       games, scores: the first write to a subject wins, so that a message exists once whoever sends it how often
+//	PublishExpected   steps, pairs, checkpoints: written only over the sequence that the writer knows, so that a woken old leader changes nothing
+//	Append            events, dead letters: deduplicated by id
+//	Enqueue, Work     prompts: a bounded queue per run, and leases that last only while the work makes progress
+//	Read              any stream in order, from any sequence, through reconnects and restarts of the broker
+//
+// Around them: State, JSON in a key-value bucket by compare-and-set, the truth about a run; and Lead, a lease for being the only one, which is an
+// optimisation (safety is the compare-and-set). Acknowledged is not fsynced unless the broker is told so: ClickHouse and the checkpoints are the
+// archive, and every writer can make again what it published.
+//
+// Calls retry while the broker is away, until their context ends; what comes back as an error is the broker's answer or the context's end.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// Errors that callers decide by.
+var (
+	// ErrFull: the queue or stream is at its bound. Wait and try again: it is back-pressure.
+	ErrFull = errors.New("full")
+	// ErrFenced: somebody else wrote since; this writer is no longer the leader.
+	ErrFenced = errors.New("fenced off by a later write")
+	// ErrConflict: a compare-and-set met another revision.
+	ErrConflict = errors.New("changed by another writer")
+	// ErrNotFound: no such key or message.
+	ErrNotFound = errors.New("not found")
+	// ErrRelease, returned by a handler of Work, gives the task back without counting it as a failure: weights not there, run paused.
+	ErrRelease = errors.New("task released")
+	// ErrLeaseLost is the cause of a context that ended because its lease went to somebody else.
+	ErrLeaseLost = errors.New("lease lost")
+)
+
+// Config says how to reach the broker.
+type Config struct {
+	// Server, if not nil, is a broker in this process (embedded.Server); URL is then unused.
+	Server interface{ InProcessConn() (net.Conn, error) }
+	// URL of the broker, nats://host:port, several separated by commas.
+	URL string
+	// Token authenticates; empty: none.
+	Token string
+	// Creds is the path of a credentials file; empty: none.
+	Creds string
+	// Name of the connection in the broker's monitoring: service/instance.
+	Name string
+	// Limits of streams, queue and leases, the same for all services of a broker; the zero value means DefaultLimits.
+	Limits Limits
+}
+
+// Conn is one service's connection. All methods may be called from several goroutines.
+type Conn struct {
+	nats   *nats.Conn
+	js     jetstream.JetStream
+	limits Limits
+	log    zerolog.Logger
+
+	control, lease, attempts *Bucket
+}
+
+// Connect reaches the broker, waiting for it until ctx ends, and checks that its streams are there: one of the services (the trainer, spin run)
+// calls Init first, which makes them.
+func Connect(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
+	c, err := dial(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.bind(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Init is Connect for the service that owns the broker's streams: it makes them, or changes their limits to cfg.Limits, before it binds to them.
+func Init(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
+	c, err := dial(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	err = c.ensureStreams(ctx)
+	if err == nil {
+		err = c.bind(ctx)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
+	limits := cfg.Limits
+	if limits == (Limits{}) {
+		limits = DefaultLimits()
+	}
+	where := cfg.URL
+	connected := make(chan struct{}, 1)
+	options := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(3),
+		nats.ReconnectBufSize(-1), // what can't be sent is an error and retried here, not buffered blindly
+		nats.ConnectHandler(func(*nats.Conn) { connected <- struct{}{} }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn().Err(err).Msg("broker connection lost")
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info().Msg("broker connection is back") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("broker") }),
+	}
+	if cfg.Server != nil {
+		options, where = append(options, nats.InProcessServer(cfg.Server)), "in process"
+	}
+	if cfg.Token != "" {
+		options = append(options, nats.Token(cfg.Token))
+	}
+	if cfg.Creds != "" {
+		options = append(options, nats.UserCredentials(cfg.Creds))
+	}
+	nc, err := nats.Connect(cfg.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
+	}
+	select {
+	case <-connected:
+	case <-ctx.Done():
+		err := nc.LastError()
+		nc.Close()
+		return nil, fmt.Errorf("connect to the broker %s: %w", where, errors.Join(context.Cause(ctx), err))
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
+	}
+	return &Conn{nats: nc, js: js, limits: limits, log: log}, nil
+}
+
+// Close ends the connection; what was acknowledged stays.
+func (c *Conn) Close() { c.nats.Close() }
+
+// Connected reports whether the broker answers at the moment, for readiness probes.
+func (c *Conn) Connected() bool { return c.nats.IsConnected() }
+
+const (
+	requestTimeout = 5 * time.Second
+	retryMin       = 50 * time.Millisecond
+	retryMax       = 2 * time.Second
+)
+
+// retry calls f until it returns something else than an outage of the broker, or ctx ends. again is true from the second call on, when the first
+// may have been carried out without its answer coming through.
+func (c *Conn) retry(ctx context.Context, what string, f func(ctx context.Context, again bool) error) error {
+	wait := retryMin
+	for again := false; ; again = true {
+		attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+		err := f(attempt, again)
+		cancel()
+		if err == nil || !isOutage(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", what, errors.Join(context.Cause(ctx), err))
+		}
+		if wait == retryMax {
+			c.log.Warn().Err(err).Str("what", what).Msg("broker does not answer, still trying")
+		}
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("%s: %w", what, errors.Join(context.Cause(ctx), err))
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// isOutage reports whether err says that the broker is away, as opposed to its having answered.
+func isOutage(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.Code == 503 // JetStream is starting, stopping or electing
+	}
+	for _, outage := range []error{
+		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting,
+		nats.ErrReconnectBufExceeded, nats.ErrNoServers, nats.ErrStaleConnection, jetstream.ErrNoStreamResponse, jetstream.ErrNoHeartbeat,
+		jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged, nats.ErrJetStreamNotEnabled,
+	} {
+		if errors.Is(err, outage) {
+			return true
+		}
+	}
+	return false
+}
+
+// sleep waits, and reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,168 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-8780d58e/spin/pkg/event"
+)
+
+const (
+	schemaHeader  = "Spin-Schema"
+	runHeader     = "Spin-Run"
+	weightsHeader = "Spin-Weights"
+
+	// codeStoreFailed is JSStreamStoreFailedF: a bound was met, or the disk failed.
+	codeStoreFailed jetstream.ErrorCode = 10077
+)
+
+// Ack is where a message lies.
+type Ack struct {
+	Seq     uint64
+	Existed bool // it was there before this call
+	Differs bool // what was there says something else than the refused message, circumstance left out
+}
+
+// PublishOnce writes a message unless its subject holds one: a game, a score. That it existed is success; ErrFull means that the stream is.
+func (c *Conn) PublishOnce(ctx context.Context, m event.Message) (Ack, error) {
+	ack, err := c.publish(ctx, m)
+	if err == nil {
+		return Ack{Seq: ack.Sequence}, nil
+	}
+	if !isCode(err, codeStoreFailed) {
+		return Ack{}, err
+	}
+	// A bound of the subject and one of the stream come back with the same code; only the subject's message tells them apart.
+	old, seq, lookup := c.Last(ctx, m)
+	switch {
+	case errors.Is(lookup, ErrNotFound):
+		return Ack{}, fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
+	case errors.Is(lookup, event.ErrInvalid):
+		return Ack{Seq: seq, Existed: true, Differs: true}, nil
+	case lookup != nil:
+		return Ack{}, lookup
+	}
+	return Ack{Seq: seq, Existed: true, Differs: !event.SameContent(old, m)}, nil
+}
+
+// PublishExpected writes a message over last, the sequence that the writer knows its subject to hold, 0 for none: a step, its pairs, a checkpoint.
+// It returns the message's sequence. A subject that already holds the same content counts as written. ErrFenced: it holds something else, that
+// this writer does not know of. ErrFull: the stream is; journal it and go on.
+func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64) (uint64, error) {
+	ack, err := c.publish(ctx, m, jetstream.WithExpectLastSequencePerSubject(last))
+	switch {
+	case err == nil:
+		return ack.Sequence, nil
+	case isCode(err, codeStoreFailed):
+		return 0, fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
+	case !isCode(err, jetstream.JSErrCodeStreamWrongLastSequence) && !isCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		return 0, err
+	}
+	old, seq, lookup := c.Last(ctx, m)
+	if lookup == nil && event.SameContent(old, m) {
+		return seq, nil
+	}
+	if lookup != nil && !errors.Is(lookup, ErrNotFound) && !errors.Is(lookup, event.ErrInvalid) {
+		return 0, lookup
+	}
+	return 0, fmt.Errorf("publish %s over sequence %d, it holds %d: %w", m.Subject(), last, seq, ErrFenced)
+}
+
+// Append writes an event or a dead letter, once for each id within the stream's window of an hour.
+func (c *Conn) Append(ctx context.Context, m event.Message, id string) error {
+	_, err := c.publish(ctx, m, jetstream.WithMsgID(m.GetRunId()+"/"+id))
+	if isCode(err, codeStoreFailed) {
+		return fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
+	}
+	return err
+}
+
+// Last reads the newest message on the subject of m, of which only the identity is used. ErrNotFound: there is none. An error that wraps
+// event.ErrInvalid comes with the sequence.
+func (c *Conn) Last(ctx context.Context, m event.Message) (event.Message, uint64, error) {
+	subject := m.Subject()
+	stream, err := streamOf(m)
+	if err != nil {
+		return nil, 0, err
+	}
+	var raw *jetstream.RawStreamMsg
+	err = c.retry(ctx, "read "+subject, func(ctx context.Context, _ bool) error {
+		s, err := c.js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		raw, err = s.GetLastMsgForSubject(ctx, subject)
+		return err
+	})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, fmt.Errorf("read %s: %w", subject, ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", subject, err)
+	}
+	found, err := event.Unmarshal(raw.Header.Get(schemaHeader), raw.Data)
+	if err != nil {
+		return nil, raw.Sequence, fmt.Errorf("read %s: %w", subject, err)
+	}
+	return found, raw.Sequence, nil
+}
+
+// publish sends until the broker answers. The publish is the same each time, so that what makes it idempotent (subject, expected sequence or id)
+// also covers an answer that was lost.
+func (c *Conn) publish(ctx context.Context, m event.Message, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	data, err := event.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := streamOf(m)
+	if err != nil {
+		return nil, err
+	}
+	subject := m.Subject()
+	msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
+		schemaHeader: {event.Schema(m)}, "Content-Type": {"application/protobuf"}, runHeader: {m.GetRunId()},
+	}}
+	if w, ok := m.(interface{ GetWeightsSha256() string }); ok && w.GetWeightsSha256() != "" {
+		msg.Header.Set(weightsHeader, w.GetWeightsSha256())
+	}
+	options = append(options, jetstream.WithExpectStream(stream), jetstream.WithRetryAttempts(0))
+	var ack *jetstream.PubAck
+	err = c.retry(ctx, "publish "+subject, func(ctx context.Context, _ bool) (err error) {
+		ack, err = c.js.PublishMsg(ctx, msg, options...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("publish %s: %w", subject, err)
+	}
+	return ack, nil
+}
+
+// streamOf is the stream that a message's subject belongs to.
+func streamOf(m event.Message) (string, error) {
+	switch m.(type) {
+	case *event.Chunk:
+		return Prompts, nil
+	case *event.Game:
+		return Games, nil
+	case *event.Step, *event.PairTraces:
+		return Steps, nil
+	case *event.Checkpoint:
+		return Checkpoints, nil
+	case *event.Score:
+		return Scores, nil
+	case *event.Event:
+		return Events, nil
+	case *event.DeadLetter:
+		return Dead, nil
+	}
+	return "", fmt.Errorf("%s has no stream", event.Schema(m))
+}
+
+func isCode(err error, code jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == code
+}

@@ -1,0 +1,223 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-8780d58e/spin/pkg/event"
+)
+
+// The prompts queue is one work-queue stream, with a consumer for each run: a run's trainer opens, pauses and closes it, and workers serve the open
+// ones in turn. There is no BackOff (the server would take its first entry for AckWait) and no MaxDeliver (a message past it would stay in the
+// stream and belong to nobody): who tried what is kept in a bucket, and decides between another try, a split and a dead letter.
+
+const queuePrefix = "run-"
+
+// OpenQueue makes a run's queue ready for workers, or resumes it.
+func (c *Conn) OpenQueue(ctx context.Context, run string) error {
+	err := c.retry(ctx, "open the queue of "+run, func(ctx context.Context, _ bool) error {
+		consumer, err := c.js.CreateOrUpdateConsumer(ctx, Prompts, jetstream.ConsumerConfig{
+			Durable: queuePrefix + run, FilterSubject: event.QueueSubjects(run), AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: c.limits.AckWait, MaxDeliver: -1, MaxAckPending: 4096, Description: "chunks of run " + run,
+		})
+		if err == nil && consumer.CachedInfo().Paused {
+			_, err = c.js.ResumeConsumer(ctx, Prompts, queuePrefix+run)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open the queue of %s: %w", run, err)
+	}
+	return nil
+}
+
+// PauseQueue stops handing out a run's tasks; what is queued stays, what is leased goes on.
+func (c *Conn) PauseQueue(ctx context.Context, run string) error {
+	err := c.retry(ctx, "pause the queue of "+run, func(ctx context.Context, _ bool) error {
+		_, err := c.js.PauseConsumer(ctx, Prompts, queuePrefix+run, time.Now().AddDate(100, 0, 0))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pause the queue of %s: %w", run, err)
+	}
+	return nil
+}
+
+// CloseQueue takes a run out of the workers' turn and drops what was queued.
+func (c *Conn) CloseQueue(ctx context.Context, run string) error {
+	err := c.retry(ctx, "close the queue of "+run, func(ctx context.Context, _ bool) error {
+		err := c.js.DeleteConsumer(ctx, Prompts, queuePrefix+run)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("close the queue of %s: %w", run, err)
+	}
+	return c.Purge(ctx, Prompts, event.QueueSubjects(run), 0)
+}
+
+// QueueDepth counts a run's tasks: waiting, and leased to workers.
+func (c *Conn) QueueDepth(ctx context.Context, run string) (waiting, leased int, err error) {
+	err = c.retry(ctx, "count the queue of "+run, func(ctx context.Context, _ bool) error {
+		consumer, err := c.js.Consumer(ctx, Prompts, queuePrefix+run)
+		if err != nil {
+			return err
+		}
+		info := consumer.CachedInfo()
+		waiting, leased = int(info.NumPending), info.NumAckPending
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("count the queue of %s: %w", run, err)
+	}
+	return waiting, leased, nil
+}
+
+// Enqueue adds a chunk to its run's queue, once for each Task within an hour; queued is false where it was there. ErrFull: the run has as many
+// chunks in the queue as it may.
+func (c *Conn) Enqueue(ctx context.Context, chunk *event.Chunk) (queued bool, err error) {
+	ack, err := c.publish(ctx, chunk, jetstream.WithMsgID(chunk.GetRunId()+"/"+chunk.Task()))
+	if isCode(err, codeStoreFailed) {
+		return false, fmt.Errorf("queue chunk %s: %w", chunk.Task(), ErrFull)
+	}
+	if err != nil {
+		return false, err
+	}
+	return !ack.Duplicate, nil
+}
+
+// WorkConfig says how a worker works.
+type WorkConfig struct {
+	// Instance, unique per process start: three distinct ones that fail or die make a dead letter.
+	Instance string
+	// Slots is how many tasks are in work at once.
+	Slots int
+	// Service for the circumstance of dead letters, e.g. generator.
+	Service string
+}
+
+// Work takes tasks of all open queues in turn, Slots at a time, and calls handle for each on a goroutine of its own, until ctx ends; then it waits
+// for the handlers, whose contexts end too. What handle returns decides: nil, the task is done and gone; ErrRelease, it goes back uncounted;
+// another error, it is tried again after RetryDelay. The handler's context ends with ErrLeaseLost as its cause when it reported no progress for
+// AckWait: somebody else may have the task by then, and that is harmless where results are published by PublishOnce.
+func (c *Conn) Work(ctx context.Context, cfg WorkConfig, handle func(ctx context.Context, lease *Lease) error) error {
+	slots := make(chan struct{}, cfg.Slots)
+	turn := &turn{conn: c}
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		var msg jetstream.Msg
+		if ctx.Err() == nil {
+			msg = turn.next(ctx)
+		}
+		if msg == nil { // ctx ended: wait for every handler
+			for range cap(slots) - 1 {
+				slots <- struct{}{}
+			}
+			return context.Cause(ctx)
+		}
+		go func() {
+			defer func() { <-slots }()
+			w := &work{conn: c, cfg: cfg, msg: msg}
+			w.do(ctx, handle)
+		}()
+	}
+}
+
+// turn hands out messages of the runs' consumers, one run after the other.
+type turn struct {
+	conn      *Conn
+	consumers []jetstream.Consumer
+	looked    time.Time
+	at        int
+}
+
+const lookEvery = time.Second
+
+// next waits for a message; nil where ctx ended.
+func (t *turn) next(ctx context.Context) jetstream.Msg {
+	for ctx.Err() == nil {
+		if time.Since(t.looked) > lookEvery || len(t.consumers) == 0 {
+			if err := t.look(ctx); err != nil && ctx.Err() == nil {
+				t.conn.log.Warn().Err(err).Msg("look for open queues")
+			}
+		}
+		for range t.consumers { // first whoever has something at once
+			if msg := t.fetch(ctx, 0); msg != nil {
+				return msg
+			}
+		}
+		if len(t.consumers) == 0 {
+			sleep(ctx, lookEvery/4)
+			continue
+		}
+		if msg := t.fetch(ctx, lookEvery/time.Duration(2*len(t.consumers))); msg != nil {
+			return msg
+		}
+	}
+	return nil
+}
+
+// fetch asks the next consumer for one message and waits that long; errors are left to the next look.
+func (t *turn) fetch(ctx context.Context, wait time.Duration) jetstream.Msg {
+	t.at = (t.at + 1) % len(t.consumers)
+	consumer := t.consumers[t.at]
+	var batch jetstream.MessageBatch
+	var err error
+	if wait == 0 {
+		batch, err = consumer.FetchNoWait(1)
+	} else {
+		batch, err = consumer.Fetch(1, jetstream.FetchMaxWait(wait))
+	}
+	if err != nil {
+		t.looked = time.Time{}
+		sleep(ctx, retryMin)
+		return nil
+	}
+	msg := <-batch.Messages() // closed without one when the wait is over
+	if err := batch.Error(); err != nil && msg == nil {
+		t.looked = time.Time{}
+		sleep(ctx, retryMin)
+	}
+	return msg
+}
+
+func (t *turn) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := t.conn.js.Stream(ctx, Prompts)
+	if err != nil {
+		return err
+	}
+	var consumers []jetstream.Consumer
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if !strings.HasPrefix(name, queuePrefix) {
+			continue
+		}
+		consumer, err := stream.Consumer(ctx, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) { // closed meanwhile
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !consumer.CachedInfo().Paused {
+			consumers = append(consumers, consumer)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return err
+	}
+	t.consumers, t.looked = consumers, time.Now()
+	return nil
+}
