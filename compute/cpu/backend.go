@@ -16,6 +16,7 @@ type Backend struct {
 	k       *kernels
 	pool    *pool
 	scratch scratch
+	vector  vectorJobs
 }
 
 func newBackend(d *Device) *Backend {

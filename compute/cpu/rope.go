@@ -1,0 +1,33 @@
+package cpu
+
+import "github.com/seed-8780d58e/spin/compute"
+
+type ropeJob struct {
+	k                *vectorKernels
+	x, pos, cos, sin view
+	dim              int
+	sign             float32
+}
+
+func (j *ropeJob) do(_, item int) {
+	from, to := part(item, itemRows, j.x.rows)
+	half, rotate := j.dim/2, j.k.rotate[j.x.dt]
+	for r := from; r < to; r++ {
+		pos := j.pos.int(r)
+		cos, sin := j.cos.row(pos), j.sin.row(pos)
+		for c := 0; c < j.x.cols; c += j.dim {
+			rotate(half, j.x.at(r, c), j.x.at(r, c+half), cos, sin, j.sign)
+		}
+	}
+}
+
+// RoPE rotates the heads of x by their positions; see compute.Backend.
+func (b *Backend) RoPE(x, pos, cos, sin compute.Tensor, headDim int, inverse bool) {
+	compute.CheckRoPE(x, pos, cos, sin, headDim)
+	j := &b.vector.rope
+	*j = ropeJob{&b.k.vector, viewOf(x), viewOf(pos), viewOf(cos), viewOf(sin), headDim, 1}
+	if inverse {
+		j.sign = -1
+	}
+	b.pool.run(parts(x.Rows, itemRows), j)
+}
