@@ -91,6 +91,12 @@ var operations = []struct {
 	{"SwiGLUBackward", testSwiGLUBackward},
 	{"Attention", testAttention},
 	{"AttentionBackward", testAttentionBackward},
+	{"WriteKV", testWriteKV},
+	{"AttentionPaged", testAttentionPaged},
+	{"CopyPages", testCopyPages},
+	{"HeadLogProb", testHeadLogProb},
+	{"HeadLogProbBackward", testHeadLogProbBackward},
+	{"Sample", testSample},
 }
 
 // lab is where one operation is tested in one dtype.
@@ -102,6 +108,13 @@ type lab struct {
 	one  *rig // the device with one thread
 	many *rig // and with several
 	ref  *rig
+}
+
+// on is l for a subtest.
+func (l *lab) on(t *testing.T) *lab {
+	sub := *l
+	sub.T = t
+	return &sub
 }
 
 // upTo is a random number in [1, n].
