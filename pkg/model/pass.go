@@ -312,6 +312,9 @@ func (p *Pass) writeCoef(coef []float64) {
 	compute.Write(p.be, t, h)
 }
 
+// Config is the largest batch that the pass holds.
+func (p *Pass) Config() PassConfig { return p.cfg }
+
 // Backend is the queue that the pass runs on.
 func (p *Pass) Backend() compute.Backend { return p.be }
 
