@@ -107,13 +107,13 @@ func (d *Dir) WriteFile(name string, data []byte) error {
 }
 
 // Commit gives the folder its name. A folder that is there already is exchanged for the new one and removed if
-// replace is set, otherwise it is an error. Files other than by WriteFile or Create must have been flushed.
+// replace is set, otherwise it is an error. All files directly in the folder are flushed to the disk before.
 func (d *Dir) Commit(replace bool) error {
 	if d.done {
 		return fmt.Errorf("commit %s: already done", d.path)
 	}
 	defer d.Abort()
-	if err := d.lock.Sync(); err != nil {
+	if err := d.sync(); err != nil {
 		return fmt.Errorf("write %s: %w", d.path, err)
 	}
 	if replace {
@@ -133,6 +133,24 @@ func (d *Dir) Commit(replace bool) error {
 	}
 	d.done = true
 	return errors.Join(d.lock.Close(), syncDir(filepath.Dir(d.path)))
+}
+
+// sync flushes the files, whoever wrote them, and then their names.
+func (d *Dir) sync() error {
+	entries, err := os.ReadDir(d.Path())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		f, err := os.Open(filepath.Join(d.Path(), e.Name()))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return d.lock.Sync()
 }
 
 // Abort removes what was written; after Commit it does nothing, so it can be deferred.

@@ -5,6 +5,7 @@ package half
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // F16 returns the value of the binary16 number with the given bits. It is exact; NaN payloads are kept.
@@ -74,24 +75,33 @@ func DecodeBF16(dst []float32, src []byte) {
 
 // AppendF32 appends 4*len(src) bytes.
 func AppendF32(dst []byte, src []float32) []byte {
-	for _, f := range src {
-		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(f))
+	dst, out := extend(dst, 4*len(src))
+	for i, f := range src {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(f))
 	}
 	return dst
 }
 
 // AppendF16 appends 2*len(src) bytes.
 func AppendF16(dst []byte, src []float32) []byte {
-	for _, f := range src {
-		dst = binary.LittleEndian.AppendUint16(dst, ToF16(f))
+	dst, out := extend(dst, 2*len(src))
+	for i, f := range src {
+		binary.LittleEndian.PutUint16(out[2*i:], ToF16(f))
 	}
 	return dst
 }
 
 // AppendBF16 appends 2*len(src) bytes.
 func AppendBF16(dst []byte, src []float32) []byte {
-	for _, f := range src {
-		dst = binary.LittleEndian.AppendUint16(dst, ToBF16(f))
+	dst, out := extend(dst, 2*len(src))
+	for i, f := range src {
+		binary.LittleEndian.PutUint16(out[2*i:], ToBF16(f))
 	}
 	return dst
+}
+
+// extend makes dst n bytes longer and returns these bytes too.
+func extend(dst []byte, n int) (all, added []byte) {
+	all = slices.Grow(dst, n)[:len(dst)+n]
+	return all, all[len(dst):]
 }
