@@ -1,0 +1,117 @@
+// Package store is the archive: every sample, pair, step, score and checkpoint
+// of every run as a row of ClickHouse. The recorder writes it, by Insert; people
+// read it, by SQL (Query) or through the few queries here.
+//
+// The same code speaks to the engine inside the process (pkg/store/embedded) and
+// to a real server, by HTTP or by the native protocol. The tables are made by
+// migrations/*.sql and described, comment by comment, in SCHEMA.md.
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/pressly/goose/v3"
+	"github.com/spf13/pflag"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options say which ClickHouse to use.
+type Options struct {
+	// URL of the server: http://user:password@host:8123/database (also https),
+	// or clickhouse://host:9000/database for the native protocol. Options of
+	// clickhouse-go may follow as ?name=value, e.g. secure=true&dial_timeout=5s.
+	URL string
+	// HTTPURL is where Query goes; "" is URL, which then must be HTTP.
+	HTTPURL string
+}
+
+// Flags registers the options.
+func (o *Options) Flags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.URL, "clickhouse-url", o.URL, "ClickHouse server, http://host:8123/database or clickhouse://host:9000/database (default the embedded engine)")
+	fs.StringVar(&o.HTTPURL, "clickhouse-http-url", o.HTTPURL, "its HTTP interface for `spin sql`, where --clickhouse-url is native")
+}
+
+// Store is one ClickHouse database. It is safe for concurrent use.
+type Store struct {
+	options *clickhouse.Options
+	db      driver.Conn
+	http    *url.URL // nil: not reachable by HTTP
+}
+
+// Open connects and checks the connection. It makes no tables: Migrate does.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	opt, err := clickhouse.ParseDSN(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse url %s: %w", redact(o.URL), err)
+	}
+	opt.ClientInfo.Products = append(opt.ClientInfo.Products, struct{ Name, Version string }{"spin", "1"})
+	s := &Store{options: opt}
+	if s.http, err = httpURL(o); err != nil {
+		return nil, err
+	}
+	if s.db, err = clickhouse.Open(opt); err != nil {
+		return nil, fmt.Errorf("open clickhouse %s: %w", redact(o.URL), err)
+	}
+	if err := s.db.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open clickhouse %s: %w", redact(o.URL), err), s.db.Close())
+	}
+	return s, nil
+}
+
+// Close ends the connections.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Migrate brings the tables and views to this version. Any number of times, and
+// after a migration that was cut short, it ends in the same schema.
+func (s *Store) Migrate(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	db := clickhouse.OpenDB(s.options)
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectClickHouse, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate clickhouse: %w", err)
+	}
+	return nil
+}
+
+// Remove deletes a run's rows from every table.
+func (s *Store) Remove(ctx context.Context, run string) error {
+	tables, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
+	for _, t := range tables {
+		if t.View {
+			continue
+		}
+		if err := s.db.Exec(ctx, "DELETE FROM "+t.Name+" WHERE run_id = {run:String}", clickhouse.Named("run", run)); err != nil {
+			return fmt.Errorf("remove run %s from %s: %w", run, t.Name, err)
+		}
+	}
+	return nil
+}
+
+// redact takes the password out of a URL, for messages.
+func redact(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "(unreadable)"
+	}
+	return u.Redacted()
+}
