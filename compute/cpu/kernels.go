@@ -1,3 +1,5 @@
+//go:generate go run ./internal/gen
+
 package cpu
 
 // kernels is the table of what differs between instruction sets. A kernel gets pointers and counts
