@@ -173,8 +173,8 @@ type Prompt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id inside the run, a subject token: [a-z0-9_-], 64 at most.
 	PromptId string `protobuf:"bytes,1,opt,name=prompt_id,json=promptId,proto3" json:"prompt_id,omitempty"`
-	// Position in the data set.
-	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Position in the run's prompts; a word of the random counter.
+	Index uint32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// Trained on or held out.
 	Split Split `protobuf:"varint,3,opt,name=split,proto3,enum=spin.v1.Split" json:"split,omitempty"`
 	// Conversation so far.
@@ -226,7 +226,7 @@ func (x *Prompt) GetPromptId() string {
 	return ""
 }
 
-func (x *Prompt) GetIndex() uint64 {
+func (x *Prompt) GetIndex() uint32 {
 	if x != nil {
 		return x.Index
 	}
@@ -290,7 +290,7 @@ const file_spin_v1_chunk_proto_rawDesc = "" +
 	"\fcircumstance\x18\x10 \x01(\v2\x15.spin.v1.CircumstanceR\fcircumstance\"\xfc\x01\n" +
 	"\x06Prompt\x12\x1b\n" +
 	"\tprompt_id\x18\x01 \x01(\tR\bpromptId\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\x12$\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12$\n" +
 	"\x05split\x18\x03 \x01(\x0e2\x0e.spin.v1.SplitR\x05split\x120\n" +
 	"\bmessages\x18\x04 \x03(\v2\x14.spin.v1.ChatMessageR\bmessages\x12\x1d\n" +
 	"\n" +

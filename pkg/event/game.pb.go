@@ -85,8 +85,8 @@ type Game struct {
 	Iteration uint32 `protobuf:"varint,2,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Id inside the run, a subject token.
 	PromptId string `protobuf:"bytes,3,opt,name=prompt_id,json=promptId,proto3" json:"prompt_id,omitempty"`
-	// Position in the data set.
-	Index uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	// Position in the run's prompts; a word of the random counter.
+	Index uint32 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
 	// Trained on or held out.
 	Split Split `protobuf:"varint,5,opt,name=split,proto3,enum=spin.v1.Split" json:"split,omitempty"`
 	// Weights that played and scored.
@@ -167,7 +167,7 @@ func (x *Game) GetPromptId() string {
 	return ""
 }
 
-func (x *Game) GetIndex() uint64 {
+func (x *Game) GetIndex() uint32 {
 	if x != nil {
 		return x.Index
 	}
@@ -258,8 +258,8 @@ func (x *Game) GetCircumstance() *Circumstance {
 	return nil
 }
 
-// Sampling parameters. Draw d of prompt p samples with the seed in run.SampleSeed(run seed, iteration, p, d), so that a second generator that
-// plays the same game writes the same tokens.
+// Sampling parameters. The token at a position of draw d of the prompt with index p takes its random numbers from Philox4x32-10 with the seed as key
+// and (iteration, p, d, position) as counter, so that a second generator that plays the same game writes the same tokens.
 type Sampling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run's seed.
@@ -487,12 +487,10 @@ type Draw struct {
 	Iteration uint32 `protobuf:"varint,2,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Which of the prompt's draws, from 0.
 	Draw uint32 `protobuf:"varint,3,opt,name=draw,proto3" json:"draw,omitempty"`
-	// Seed of its random stream.
-	Seed uint64 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
 	// The answer.
-	Response *Response `protobuf:"bytes,5,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,4,opt,name=response,proto3" json:"response,omitempty"`
 	// log p(token) as decoding saw it, as long as token_ids: against token_logps a measure of drift between decode and scoring.
-	SamplingLogps []float32 `protobuf:"fixed32,6,rep,packed,name=sampling_logps,json=samplingLogps,proto3" json:"sampling_logps,omitempty"`
+	SamplingLogps []float32 `protobuf:"fixed32,5,rep,packed,name=sampling_logps,json=samplingLogps,proto3" json:"sampling_logps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,13 +542,6 @@ func (x *Draw) GetIteration() uint32 {
 func (x *Draw) GetDraw() uint32 {
 	if x != nil {
 		return x.Draw
-	}
-	return 0
-}
-
-func (x *Draw) GetSeed() uint64 {
-	if x != nil {
-		return x.Seed
 	}
 	return 0
 }
@@ -624,7 +615,7 @@ const file_spin_v1_game_proto_rawDesc = "" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1c\n" +
 	"\titeration\x18\x02 \x01(\rR\titeration\x12\x1b\n" +
 	"\tprompt_id\x18\x03 \x01(\tR\bpromptId\x12\x14\n" +
-	"\x05index\x18\x04 \x01(\x04R\x05index\x12$\n" +
+	"\x05index\x18\x04 \x01(\rR\x05index\x12$\n" +
 	"\x05split\x18\x05 \x01(\x0e2\x0e.spin.v1.SplitR\x05split\x12%\n" +
 	"\x0eweights_sha256\x18\x06 \x01(\tR\rweightsSha256\x12\x1f\n" +
 	"\vtemplate_id\x18\a \x01(\tR\n" +
@@ -655,14 +646,13 @@ const file_spin_v1_game_proto_rawDesc = "" +
 	"\vtoken_logps\x18\x03 \x03(\x02R\n" +
 	"tokenLogps\x12:\n" +
 	"\rfinish_reason\x18\x04 \x01(\x0e2\x15.spin.v1.FinishReasonR\ffinishReason\x12\x18\n" +
-	"\aentropy\x18\x05 \x01(\x02R\aentropy\"\xbf\x01\n" +
+	"\aentropy\x18\x05 \x01(\x02R\aentropy\"\xab\x01\n" +
 	"\x04Draw\x12\x1b\n" +
 	"\tsample_id\x18\x01 \x01(\tR\bsampleId\x12\x1c\n" +
 	"\titeration\x18\x02 \x01(\rR\titeration\x12\x12\n" +
-	"\x04draw\x18\x03 \x01(\rR\x04draw\x12\x12\n" +
-	"\x04seed\x18\x04 \x01(\x04R\x04seed\x12-\n" +
-	"\bresponse\x18\x05 \x01(\v2\x11.spin.v1.ResponseR\bresponse\x12%\n" +
-	"\x0esampling_logps\x18\x06 \x03(\x02R\rsamplingLogps\"\x1e\n" +
+	"\x04draw\x18\x03 \x01(\rR\x04draw\x12-\n" +
+	"\bresponse\x18\x04 \x01(\v2\x11.spin.v1.ResponseR\bresponse\x12%\n" +
+	"\x0esampling_logps\x18\x05 \x03(\x02R\rsamplingLogps\"\x1e\n" +
 	"\x04Hole\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason*_\n" +
 	"\fFinishReason\x12\x1d\n" +

@@ -43,7 +43,7 @@ type Step struct {
 	RewardReal float64 `protobuf:"fixed64,8,opt,name=reward_real,json=rewardReal,proto3" json:"reward_real,omitempty"`
 	// rewards/generated.
 	RewardGenerated float64 `protobuf:"fixed64,9,opt,name=reward_generated,json=rewardGenerated,proto3" json:"reward_generated,omitempty"`
-	// rewards/accuracies: share of pairs with reward_real > reward_generated, ties half.
+	// rewards/accuracies: share of pairs with reward_real > reward_generated.
 	Accuracy float64 `protobuf:"fixed64,10,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
 	// rewards/margins: mean of reward_real - reward_generated.
 	Margin float64 `protobuf:"fixed64,11,opt,name=margin,proto3" json:"margin,omitempty"`
