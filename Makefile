@@ -1,0 +1,57 @@
+# make run     plays SPIN with a real model on real human answers; ARGS='…' passes flags on
+# make test    everything that CI tests, but the linters
+# make help    the other targets
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUF         := @bufbuild/buf@1.75.0
+FUZZTIME    ?= 10s
+ARGS        ?=
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build model answers clickhouse run test test-long lint fuzz bench generate clean
+
+help:
+	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
+	@echo 'test        all tests; test-long adds the slow ones'
+	@echo 'build       bin/spin, bin/generator, bin/trainer, bin/evaluator, bin/recorder'
+	@echo 'model       fetch the default model into the cache folder; answers, clickhouse: likewise'
+	@echo 'lint        gofmt, vet, staticcheck'
+	@echo 'fuzz        every fuzz target for $(FUZZTIME)'
+	@echo 'bench       benchmarks of the kernels and of the whole model'
+	@echo 'generate    assembly and Protobuf again from their sources'
+
+build:
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/...
+
+model answers clickhouse:
+	@sh deploy/fetch.sh $@
+
+run: build
+	@model=$$(sh deploy/fetch.sh model) && answers=$$(sh deploy/fetch.sh answers) && lib=$$(sh deploy/fetch.sh clickhouse) && \
+	SPIN_DEFAULT_MODEL=$$model SPIN_DEFAULT_ANSWERS=$$answers SPIN_DEFAULT_CHDB=$$lib bin/spin run $(ARGS)
+
+test: model answers clickhouse
+	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test ./...
+
+test-long: model answers clickhouse
+	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m ./... -args -long
+
+lint:
+	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fuzz:
+	@GO="$(GO)" FUZZTIME=$(FUZZTIME) sh .ci/fuzz.sh
+
+bench: model
+	$(GO) test -run '^$$' -bench . ./compute/cpu ./pkg/...
+
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin
