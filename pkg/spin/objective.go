@@ -54,9 +54,10 @@ type Result struct {
 // Eval plays one pair. The error, if any, wraps ErrNotFinite and shows the numbers.
 func (o Objective) Eval(p Pair) (Result, error) {
 	r := Result{
-		Pair:            p,
-		RewardReal:      o.Beta * (p.PolicyReal - p.OpponentReal),
-		RewardGenerated: o.Beta * (p.PolicyGenerated - p.OpponentGenerated),
+		Pair: p,
+		// the conversions keep arm64 from fusing a product with the subtraction below
+		RewardReal:      float64(o.Beta * (p.PolicyReal - p.OpponentReal)),
+		RewardGenerated: float64(o.Beta * (p.PolicyGenerated - p.OpponentGenerated)),
 	}
 	r.Margin = r.RewardReal - r.RewardGenerated
 	r.Loss = o.Loss.Value(r.Margin)
