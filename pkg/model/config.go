@@ -63,25 +63,25 @@ type ropeJSON struct {
 // ParseConfig reads a config.json. It refuses what this package would compute wrongly.
 func ParseConfig(data []byte) (Config, error) {
 	var j struct {
-		ModelType     string    `json:"model_type"`
-		Hidden        int       `json:"hidden_size"`
-		Intermediate  int       `json:"intermediate_size"`
-		Layers        int       `json:"num_hidden_layers"`
-		Heads         int       `json:"num_attention_heads"`
-		KVHeads       *int      `json:"num_key_value_heads"`
-		HeadDim       *int      `json:"head_dim"`
-		Vocab         int       `json:"vocab_size"`
-		Eps           *float64  `json:"rms_norm_eps"`
-		Context       int       `json:"max_position_embeddings"`
-		Window        *int      `json:"sliding_window"`
-		UseWindow     *bool     `json:"use_sliding_window"`
-		AttentionBias bool      `json:"attention_bias"`
-		MLPBias       bool      `json:"mlp_bias"`
-		Tied          *bool     `json:"tie_word_embeddings"`
-		Act           string    `json:"hidden_act"`
-		Theta         *float64  `json:"rope_theta"`
-		Scaling       *ropeJSON `json:"rope_scaling"`
-		Parameters    *ropeJSON `json:"rope_parameters"` // transformers 5: scaling and theta together
+		ModelType     string          `json:"model_type"`
+		Hidden        int             `json:"hidden_size"`
+		Intermediate  int             `json:"intermediate_size"`
+		Layers        int             `json:"num_hidden_layers"`
+		Heads         int             `json:"num_attention_heads"`
+		KVHeads       *int            `json:"num_key_value_heads"`
+		HeadDim       *int            `json:"head_dim"`
+		Vocab         int             `json:"vocab_size"`
+		Eps           *float64        `json:"rms_norm_eps"`
+		Context       int             `json:"max_position_embeddings"`
+		Window        json.RawMessage `json:"sliding_window"`
+		UseWindow     *bool           `json:"use_sliding_window"`
+		AttentionBias bool            `json:"attention_bias"`
+		MLPBias       bool            `json:"mlp_bias"`
+		Tied          *bool           `json:"tie_word_embeddings"`
+		Act           string          `json:"hidden_act"`
+		Theta         *float64        `json:"rope_theta"`
+		Scaling       *ropeJSON       `json:"rope_scaling"`
+		Parameters    *ropeJSON       `json:"rope_parameters"` // transformers 5: scaling and theta together
 	}
 	if err := json.Unmarshal(data, &j); err != nil {
 		return Config{}, fmt.Errorf("config.json: %w", err)
@@ -95,8 +95,12 @@ func ParseConfig(data []byte) (Config, error) {
 	case "llama":
 		c.QKVBias, c.OBias = j.AttentionBias, j.AttentionBias
 	case "mistral":
+		c.Window = 4096 // transformers' default where the field is absent; null means none
 		if j.Window != nil {
-			c.Window = *j.Window
+			c.Window = 0
+			if err := json.Unmarshal(j.Window, &c.Window); err != nil {
+				return c, fmt.Errorf("config.json: sliding_window: %w", err)
+			}
 		}
 	case "qwen2":
 		c.QKVBias = true
