@@ -73,6 +73,13 @@ var operations = []struct {
 	name string
 	test func(*lab)
 }{
+	{"Device", testDevice},
+	{"Arena", testArena},
+	{"Reserve", testReserve},
+	{"Transfer", testTransfer},
+	{"Graph", testGraph},
+	{"Misfit", testMisfit},
+	{"Store", testStore},
 	{"Linear", testLinear},
 	{"LinearDX", testLinearDX},
 	{"LinearDW", testLinearDW},
@@ -97,6 +104,9 @@ var operations = []struct {
 	{"HeadLogProb", testHeadLogProb},
 	{"HeadLogProbBackward", testHeadLogProbBackward},
 	{"Sample", testSample},
+	{"SumSquares", testSumSquares},
+	{"ClipFactor", testClipFactor},
+	{"Optimize", testOptimize},
 }
 
 // lab is where one operation is tested in one dtype.

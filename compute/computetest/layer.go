@@ -142,7 +142,7 @@ func (l *lab) rotatesBack(x, pos, cos, sin values, dim int) {
 		if i%dim >= dim/2 {
 			pair = i - dim/2
 		}
-		if tol := 4 * epsilon(l.dt) * math.Hypot(x.v[i], x.v[pair]); !(math.Abs(v-x.v[i]) <= tol) {
+		if tol := 4 * max(epsilon(l.dt), epsilon(compute.F32)) * math.Hypot(x.v[i], x.v[pair]); !(math.Abs(v-x.v[i]) <= tol) {
 			l.Errorf("element %d is %v, rotated there and back %v: off by %.3g, tolerance %.3g", i, x.v[i], v, math.Abs(v-x.v[i]), tol)
 			return
 		}

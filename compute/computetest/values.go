@@ -51,9 +51,10 @@ func (x values) pick(sel []int) values {
 
 func (x values) row(i int) []float64 { return x.v[i*x.cols : (i+1)*x.cols] }
 
+// round leaves F64 the values of F32 too.
 func round(x float64, dt compute.DType) float64 {
 	switch dt {
-	case compute.F32:
+	case compute.F32, compute.F64:
 		return float64(float32(x))
 	case compute.BF16:
 		return float64(compute.F32FromBF16(compute.BF16FromF32(float32(x))))

@@ -17,7 +17,8 @@ import (
 // New makes a device. It has no threads, and memory ends where the process's ends.
 func New() compute.Device { return &device{} }
 
-type device struct{}
+// device is only an identity; the field keeps pointers to two devices apart.
+type device struct{ _ byte }
 
 func (d *device) Fingerprint() string            { return "ref " + runtime.GOARCH + " f64 v1" }
 func (d *device) NewBackend() compute.Backend    { return &backend{dev: d} }
