@@ -11,7 +11,7 @@ type headCase struct{ tokens, width, vocab, n int }
 
 func (l *lab) headCases() []headCase {
 	cases := []headCase{
-		{1, 1, 1, 1}, {3, 17, 7, 2}, {5, 64, 100, 9}, {40, 33, 1000, 60}, {2, 576, 4999, 2}, {300, 48, 257, 130}, {9, 100, 2049, 300},
+		{1, 1, 1, 1}, {3, 17, 7, 2}, {5, 64, 100, 9}, {40, 33, 1000, 60}, {2, 96, 4999, 2}, {3, 576, 515, 4}, {300, 48, 257, 130}, {9, 40, 2049, 300},
 	}
 	for range 3 * l.o.Rounds {
 		cases = append(cases, headCase{l.upTo(100), l.upTo(100), l.upTo(1500), l.upTo(120)})
