@@ -12,7 +12,7 @@ type biasJob struct {
 }
 
 func (j *biasJob) do(_, item int) {
-	from, to := part(item, itemRows, j.y.rows)
+	from, to := part(item, rowsPerItem, j.y.rows)
 	for r := from; r < to; r++ {
 		j.k.add[j.y.dt](j.y.cols, j.y.row(r), j.b.p)
 	}
@@ -23,7 +23,7 @@ func (b *Backend) AddBias(y, bias compute.Tensor) {
 	compute.CheckAddBias(y, bias)
 	j := &b.vector.bias
 	*j = biasJob{&b.k.vector, viewOf(y), viewOf(bias)}
-	b.pool.run(parts(y.Rows, itemRows), j)
+	b.pool.run(parts(y.Rows, rowsPerItem), j)
 }
 
 type columnSumJob struct {

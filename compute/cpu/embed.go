@@ -8,7 +8,7 @@ type embedJob struct {
 }
 
 func (j *embedJob) do(_, item int) {
-	from, to := part(item, itemRows, j.x.rows)
+	from, to := part(item, rowsPerItem, j.x.rows)
 	for r := from; r < to; r++ {
 		j.w.row(j.x.floats(r), j.ids.int(r))
 	}
@@ -19,7 +19,7 @@ func (b *Backend) Embed(x compute.Tensor, w compute.Weight, ids compute.Tensor) 
 	compute.CheckEmbed(x, w, ids)
 	j := &b.vector.embed
 	*j = embedJob{viewOf(x), viewOf(ids), any(w).(*weight)}
-	b.pool.run(parts(x.Rows, itemRows), j)
+	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 
 // embedBackwardJob is cut into columns: each keeps the order of the rows.

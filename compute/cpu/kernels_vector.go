@@ -14,8 +14,6 @@ type vectorKernels struct {
 	addSumSquares [2]func(n int, x, delta unsafe.Pointer) float32
 	// sumSquares returns Σ x².
 	sumSquares func(n int, x unsafe.Pointer) float32
-	// dot returns Σ a·b.
-	dot [2]func(n int, a, b unsafe.Pointer) float32
 
 	// normApply sets y = (x·rstd)·w.
 	normApply [2]func(n int, y, x, w unsafe.Pointer, rstd float32)
@@ -57,7 +55,7 @@ type vectorKernels struct {
 	// transpose sets dst[c][r] = src[r][c] for 8·rows8 rows and 8·cols8 columns, both > 0.
 	transpose func(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
 	// softmaxBlock turns a block of scores [rows, 8·vectors], row by row, into
-	// exp(scale·score − top), 0 outside [from, to), and brings top, sum and alpha up to date.
+	// exp(scale·score − top), 0 outside [from, to), and brings top, sum and alpha up to date; scale > 0.
 	softmaxBlock func(rows, vectors int, s unsafe.Pointer, lds int, state *softmaxRow, scale float32)
 	// gradBlock turns scores s into p = exp(scale·s − lse) and dp into p·(dp − d)·scale, both 0
 	// outside [from, to).

@@ -15,7 +15,6 @@ func newVectorKernels(isa string) vectorKernels {
 	return vectorKernels{
 		addSumSquares:  [2]func(int, unsafe.Pointer, unsafe.Pointer) float32{avx2AddSumSquaresF32, avx2AddSumSquaresBF16},
 		sumSquares:     avx2SumSquares,
-		dot:            [2]func(int, unsafe.Pointer, unsafe.Pointer) float32{avx2DotF32, avx2DotBF16},
 		normApply:      [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, float32){avx2NormApplyF32, avx2NormApplyBF16},
 		normDot:        [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer) float32{avx2NormDotF32, avx2NormDotBF16},
 		normGrad:       [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, float32, float32){avx2NormGradF32, avx2NormGradBF16},
@@ -46,12 +45,6 @@ func avx2AddSumSquaresBF16(n int, x unsafe.Pointer, delta unsafe.Pointer) float3
 
 //go:noescape
 func avx2SumSquares(n int, x unsafe.Pointer) float32
-
-//go:noescape
-func avx2DotF32(n int, a unsafe.Pointer, b unsafe.Pointer) float32
-
-//go:noescape
-func avx2DotBF16(n int, a unsafe.Pointer, b unsafe.Pointer) float32
 
 //go:noescape
 func avx2NormApplyF32(n int, y unsafe.Pointer, x unsafe.Pointer, w unsafe.Pointer, rstd float32)

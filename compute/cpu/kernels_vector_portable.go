@@ -12,7 +12,6 @@ func portableVector() vectorKernels {
 	return vectorKernels{
 		addSumSquares:  [2]func(int, unsafe.Pointer, unsafe.Pointer) float32{addSumSquares[float32], addSumSquares[uint16]},
 		sumSquares:     sumSquares,
-		dot:            [2]func(int, unsafe.Pointer, unsafe.Pointer) float32{dot[float32], dot[uint16]},
 		normApply:      [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, float32){normApply[float32], normApply[uint16]},
 		normDot:        [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer) float32{normDot[float32], normDot[uint16]},
 		normGrad:       [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, float32, float32){normGrad[float32], normGrad[uint16]},
@@ -69,13 +68,10 @@ func addSumSquares[T float](n int, x, delta unsafe.Pointer) float32 {
 	return sumSquares(n, x)
 }
 
-func sumSquares(n int, x unsafe.Pointer) float32 { return dot[float32](n, x, x) }
-
-func dot[T float](n int, a, b unsafe.Pointer) float32 {
+func sumSquares(n int, x unsafe.Pointer) float32 {
 	var sum float64
-	bs := elements[T](b, n)
-	for i, a := range elements[T](a, n) {
-		sum += float64(wide(a)) * float64(wide(bs[i]))
+	for _, x := range elements[float32](x, n) {
+		sum += float64(x) * float64(x)
 	}
 	return float32(sum)
 }
@@ -230,13 +226,12 @@ func softmaxBlock(rows, vectors int, s unsafe.Pointer, lds int, state *softmaxRo
 			continue
 		}
 		seen, top := row[st.from:st.to], st.top
-		for i := range seen {
-			seen[i] *= scale
-			top = max(top, seen[i])
+		for _, x := range seen {
+			top = max(top, x*scale)
 		}
 		var sum float64
 		for i, x := range seen {
-			seen[i] = exp(x - top)
+			seen[i] = exp(float32(float64(x)*float64(scale) - float64(top)))
 			sum += float64(seen[i])
 		}
 		clear(row[:st.from])
@@ -254,7 +249,7 @@ func gradBlock(rows, vectors int, s, dp unsafe.Pointer, lds int, state *softmaxR
 				ps[i], ds[i] = 0, 0
 				continue
 			}
-			ps[i] = exp(ps[i]*scale - st.lse)
+			ps[i] = exp(float32(float64(ps[i])*float64(scale) - float64(st.lse)))
 			ds[i] = (ds[i] - st.d) * ps[i] * scale
 		}
 	}

@@ -89,9 +89,6 @@ var rowCalls = []rowCall{
 	{"sumSquares", "f", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 {
 		return k.sumSquares(n, p[0])
 	}},
-	{"dot", "aa", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 {
-		return k.dot[dt](n, p[0], p[1])
-	}},
 	{"normApply", "aff", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 {
 		k.normApply[dt](n, p[0], p[1], p[2], 0.7)
 		return 0
@@ -205,7 +202,7 @@ func TestRowKernelsByElement(t *testing.T) {
 	for _, isa := range Instructions() {
 		k := newVectorKernels(isa)
 		for _, c := range rowCalls {
-			if c.name == "maximum" || c.name == "dot" || c.name == "sumSquares" || c.name == "normDot" {
+			if c.name == "maximum" || c.name == "sumSquares" || c.name == "normDot" {
 				continue
 			}
 			for _, dt := range []compute.DType{compute.F32, compute.BF16} {

@@ -14,7 +14,7 @@ type normJob struct {
 }
 
 func (j *normJob) do(_, item int) {
-	from, to := part(item, itemRows, j.x.rows)
+	from, to := part(item, rowsPerItem, j.x.rows)
 	n := j.x.cols
 	for r := from; r < to; r++ {
 		var sum float32
@@ -34,7 +34,7 @@ func (b *Backend) AddRMSNorm(y, rstd, x, delta, w compute.Tensor, eps float32) {
 	compute.CheckAddRMSNorm(y, rstd, x, delta, w)
 	j := &b.vector.norm
 	*j = normJob{&b.k.vector, viewOf(y), viewOf(rstd), viewOf(x), viewOf(delta), viewOf(w), eps}
-	b.pool.run(parts(x.Rows, itemRows), j)
+	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 
 type normBackwardJob struct {

@@ -10,7 +10,7 @@ type ropeJob struct {
 }
 
 func (j *ropeJob) do(_, item int) {
-	from, to := part(item, itemRows, j.x.rows)
+	from, to := part(item, rowsPerItem, j.x.rows)
 	half, rotate := j.dim/2, j.k.rotate[j.x.dt]
 	for r := from; r < to; r++ {
 		pos := j.pos.int(r)
@@ -29,5 +29,5 @@ func (b *Backend) RoPE(x, pos, cos, sin compute.Tensor, headDim int, inverse boo
 	if inverse {
 		j.sign = -1
 	}
-	b.pool.run(parts(x.Rows, itemRows), j)
+	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }

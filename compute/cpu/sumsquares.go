@@ -37,7 +37,7 @@ func (b *Backend) SumSquares(y, x compute.Tensor) {
 	b.scratch.reset()
 	j := &b.vector.sumSquares
 	*j = sumSquaresJob{k: &b.k.vector, x: viewOf(x), total: x.Rows * parts(x.Cols, sumBlock)}
-	j.per = max(itemRows, parts(j.total, sumItems))
+	j.per = max(rowsPerItem, parts(j.total, sumItems))
 	j.sums = take[float64](&b.scratch, parts(j.total, j.per))
 	b.pool.run(len(j.sums), j)
 	sum := float64(viewOf(y).float(0))

@@ -8,7 +8,7 @@ type swigluJob struct {
 }
 
 func (j *swigluJob) do(_, item int) {
-	from, to := part(item, itemRows, j.y.rows)
+	from, to := part(item, rowsPerItem, j.y.rows)
 	for r := from; r < to; r++ {
 		j.k.swiglu[j.y.dt](j.y.cols, j.y.row(r), j.gate.row(r), j.up.row(r))
 	}
@@ -19,7 +19,7 @@ func (b *Backend) SwiGLU(y, gate, up compute.Tensor) {
 	compute.CheckSwiGLU(y, gate, up)
 	j := &b.vector.swiglu
 	*j = swigluJob{&b.k.vector, viewOf(y), viewOf(gate), viewOf(up)}
-	b.pool.run(parts(y.Rows, itemRows), j)
+	b.pool.run(parts(y.Rows, rowsPerItem), j)
 }
 
 type swigluBackwardJob struct {
@@ -28,7 +28,7 @@ type swigluBackwardJob struct {
 }
 
 func (j *swigluBackwardJob) do(_, item int) {
-	from, to := part(item, itemRows, j.dy.rows)
+	from, to := part(item, rowsPerItem, j.dy.rows)
 	for r := from; r < to; r++ {
 		j.k.swigluGrad[j.dy.dt](j.dy.cols, j.dgate.row(r), j.dup.row(r), j.dy.row(r), j.gate.row(r), j.up.row(r))
 	}
@@ -39,5 +39,5 @@ func (b *Backend) SwiGLUBackward(dgate, dup, dy, gate, up compute.Tensor) {
 	compute.CheckSwiGLUBackward(dgate, dup, dy, gate, up)
 	j := &b.vector.swigluBackward
 	*j = swigluBackwardJob{&b.k.vector, viewOf(dgate), viewOf(dup), viewOf(dy), viewOf(gate), viewOf(up)}
-	b.pool.run(parts(dy.Rows, itemRows), j)
+	b.pool.run(parts(dy.Rows, rowsPerItem), j)
 }

@@ -50,15 +50,20 @@ type vectorJobs struct {
 	swiglu         swigluJob
 	swigluBackward swigluBackwardJob
 	sumSquares     sumSquaresJob
+	attention      attentionJob
+	gradient       gradientJob
+	writeKV        writeKVJob
+	sample         sampleJob
+	tiles          []tileScratch // [threads]
 }
 
-// Items of work. Elementwise operations are cut into items of itemRows rows; sums over rows into
+// Items of work. Elementwise operations are cut into items of rowsPerItem rows; sums over rows into
 // chunks of chunkRows rows, whose sums are then added up in their order. Both borders are row
 // numbers, whatever the number of threads.
 const (
-	itemRows  = 16
-	chunkRows = 32
-	columns   = 256 // where the order is over rows, items are blocks of this many columns
+	rowsPerItem = 16
+	chunkRows   = 32
+	columns     = 256 // where the order is over rows, items are blocks of this many columns
 )
 
 // part is item i of n when items have size elements each.
@@ -68,7 +73,14 @@ func parts(n, size int) int { return (n + size - 1) / size }
 
 // vectorScratch is the scratch memory, in bytes, that the operations of this half need at most.
 func (b *Backend) vectorScratch(l compute.Limits) int64 {
+	if b.vector.tiles == nil {
+		b.vector.tiles = make([]tileScratch, b.pool.threads)
+	}
 	n := scratchBytes(sumItems, 8)
+	n = max(n, b.sampleScratch(l.Vocab))
+	if l.Heads.KV > 0 {
+		n = max(n, b.attentionScratch(l.Heads, l.Tokens, l.Train))
+	}
 	if l.Train {
 		n = max(n, scratchBytes(parts(l.Tokens, chunkRows)*l.Width, 4))
 	}

@@ -115,7 +115,7 @@ func keyMask(d, t int) {
 
 // softmaxBlock turns a block of scores, row by row, into exp(scale·score − top), 0 where the row
 // does not see the key, and brings top, sum and alpha of its row up to date (arXiv 2307.08691,
-// algorithm 1). Vectors behind rowTo are set to 0 without arithmetic, which adds the same 0.
+// algorithm 1). scale > 0: a key that is not seen scores −Inf. Vectors behind rowTo are set to 0 without arithmetic, which adds the same 0.
 func softmaxBlock() {
 	p("\n// func avx2SoftmaxBlock(rows, vectors int, s unsafe.Pointer, lds int, state *softmaxRow, scale float32)")
 	p("TEXT ·avx2SoftmaxBlock(SB), NOSPLIT, $0-44")
@@ -126,12 +126,12 @@ func softmaxBlock() {
 	p("\tVMOVAPS Y11, Y9\n\tMOVQ R10, CX")
 	p("top:\n\tVMULPS (DX), Y15, Y0")
 	keyMask(1, 2)
-	p("\tVBLENDVPS Y1, Y0, Y11, Y0\n\tVMOVUPS Y0, (DX)\n\tVMAXPS Y0, Y9, Y9\n\tADDQ $32, DX\n\tDECQ CX\n\tJNZ top")
+	p("\tVBLENDVPS Y1, Y0, Y11, Y0\n\tVBLENDVPS Y1, (DX), Y11, Y2\n\tVMOVUPS Y2, (DX)\n\tVMAXPS Y0, Y9, Y9\n\tADDQ $32, DX\n\tDECQ CX\n\tJNZ top")
 	reduce("VMAXPS", 9, 1)
 	p("\tVMOVSS %d(BX), X7\n\tVMAXSS X7, X9, X9\n\tVMOVSS X9, %d(BX)\n\tVSUBSS X9, X7, X7\n\tVBROADCASTSS X9, Y9", rowTop, rowTop)
 	expY(7, 1, 2, 3)
 	p("\tVMOVSS X7, %d(BX)\n\tVXORPS Y6, Y6, Y6\n\tMOVQ AX, DX", rowAlpha)
-	p("exp:\n\tVMOVUPS (DX), Y0\n\tVSUBPS Y9, Y0, Y0")
+	p("exp:\n\tVMOVUPS (DX), Y0\n\tVFMSUB213PS Y9, Y15, Y0")
 	expY(0, 1, 2, 3)
 	p("\tVMOVUPS Y0, (DX)\n\tVADDPS Y0, Y6, Y6\n\tADDQ $32, DX\n\tDECQ R10\n\tJNZ exp")
 	reduce("VADDPS", 6, 1)
@@ -151,9 +151,9 @@ func gradBlock() {
 	p("\tLEAQ 7(R9), R10\n\tSHRQ $3, R10\n\tSUBQ R10, R11")
 	keyLimits()
 	p("\tVBROADCASTSS %d(BX), Y9\n\tVBROADCASTSS %d(BX), Y8", rowLSE, rowD)
-	p("grad:\n\tVMULPS (DX), Y15, Y0")
+	p("grad:\n\tVMOVUPS (DX), Y0\n\tVFMSUB213PS Y9, Y15, Y0")
 	keyMask(4, 2)
-	p("\tVBLENDVPS Y4, Y0, Y11, Y0\n\tVSUBPS Y9, Y0, Y0")
+	p("\tVBLENDVPS Y4, Y0, Y11, Y0")
 	expY(0, 1, 2, 3)
 	p("\tVMOVUPS Y0, (DX)\n\tVMOVUPS (DI), Y1\n\tVSUBPS Y8, Y1, Y1\n\tVMULPS Y0, Y1, Y1\n\tVMULPS Y15, Y1, Y1\n\tVANDPS Y4, Y1, Y1\n\tVMOVUPS Y1, (DI)")
 	p("\tADDQ $32, DX\n\tADDQ $32, DI\n\tDECQ R10\n\tJNZ grad")

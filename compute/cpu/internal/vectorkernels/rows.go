@@ -45,8 +45,6 @@ var rowKernels = []rowKernel{
 		body: lines("VADDPS Y1, Y0, Y0", "VFMADD231PS Y0, Y0, ACC"), stores: map[string]string{"x": "Y0"}},
 	{name: "sumSquares", args: []argument{{"x", in, f32}}, sums: true,
 		body: lines("VFMADD231PS Y0, Y0, ACC")},
-	{name: "dot", args: []argument{{"a", in, act}, {"b", in, act}}, sums: true,
-		body: lines("VFMADD231PS Y1, Y0, ACC")},
 	{name: "normApply", args: []argument{{"y", out, act}, {"x", in, f32}, {"w", in, f32}, {"rstd", scalar, f32}},
 		body: lines("VMULPS Y9, Y0, Y0", "VMULPS Y1, Y0, Y0"), stores: map[string]string{"y": "Y0"}},
 	{name: "normDot", args: []argument{{"dy", in, act}, {"w", in, f32}, {"x", in, f32}}, sums: true,

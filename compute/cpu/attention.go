@@ -1,0 +1,205 @@
+package cpu
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/seed-8780d58e/spin/compute"
+)
+
+// Attention works on tiles: the queries of up to tileTokens tokens of one segment, of all the query
+// heads that share one key/value head, against blocks of blockKeys keys. A block is cut at absolute
+// positions, across the border between a segment and its parent, or between pages. Scores and
+// outputs are chains of multiply-adds in the order of head dimensions and of positions, a block's
+// sum of exponentials has a fixed tree, and a key that a row does not see adds exactly 0: so a row's
+// bits depend on its own query and on the keys before it, not on the tile, the batch or the page.
+const blockKeys = 64
+
+const blockStride = blockKeys * 4 // bytes between rows of scores
+
+// paddedDim is a head's dimensions in scratch memory: whole panels, zeros behind the end.
+func paddedDim(dim int) int { return (dim + 15) &^ 15 }
+
+// tileScratch is one thread's memory for a tile and a block: row-major F32.
+type tileScratch struct {
+	rows  int            // of a full tile: tileTokens tokens · query heads of a key/value head
+	q, y  unsafe.Pointer // [rows, dim]; in the backward pass y holds dq
+	s     unsafe.Pointer // [rows, blockKeys]
+	k, v  unsafe.Pointer // [blockKeys, dim]
+	kt    unsafe.Pointer // [dim, blockKeys]
+	state []softmaxRow   // [rows]
+	block [blockKeys]run
+	runs  []run // of block
+
+	dy unsafe.Pointer // [rows, dim]
+	dp unsafe.Pointer // [rows, blockKeys]
+	vt unsafe.Pointer // [dim, blockKeys]
+}
+
+// attentionScratch is the scratch memory of an attention, all threads together. h bounds each field
+// on its own: all query heads may share one key/value head.
+func (b *Backend) attentionScratch(h compute.Heads, tokens int, train bool) int64 {
+	rows, dim := tileTokens*h.Q, paddedDim(h.Dim)
+	n := 2*scratchBytes(rows*dim, 4) + scratchBytes(rows*blockKeys, 4) + 3*scratchBytes(dim*blockKeys, 4) + scratchBytes(rows*8, 4)
+	if train {
+		n += scratchBytes(rows*dim, 4) + scratchBytes(rows*blockKeys, 4) + scratchBytes(dim*blockKeys, 4)
+	}
+	n *= int64(b.pool.threads)
+	if train {
+		n += 2 * scratchBytes(tokens*h.KV*dim, 4)
+	}
+	return n
+}
+
+// takeTiles takes each thread's tile.
+func (b *Backend) takeTiles(h compute.Heads, train bool) []tileScratch {
+	rows, dim := tileTokens*(h.Q/h.KV), paddedDim(h.Dim)
+	floats := func(n int) unsafe.Pointer {
+		s := take[float32](&b.scratch, n)
+		if dim != h.Dim {
+			clear(s)
+		}
+		return unsafe.Pointer(&s[0])
+	}
+	if b.vector.tiles == nil {
+		panic("compute/cpu: attention before Reserve")
+	}
+	for i := range b.vector.tiles {
+		t := &b.vector.tiles[i]
+		t.rows = rows
+		t.q, t.y, t.s = floats(rows*dim), floats(rows*dim), floats(rows*blockKeys)
+		t.k, t.v, t.kt = floats(dim*blockKeys), floats(dim*blockKeys), floats(dim*blockKeys)
+		t.state = unsafe.Slice((*softmaxRow)(floats(rows*8)), rows)
+		if train {
+			t.dy, t.dp, t.vt = floats(rows*dim), floats(rows*blockKeys), floats(dim*blockKeys)
+		}
+	}
+	return b.vector.tiles
+}
+
+// attentionJob is cut into tiles · key/value heads.
+type attentionJob struct {
+	k          *vectorKernels
+	tiles      []tileScratch
+	p          *plan
+	h          compute.Heads
+	y, q       view
+	lse        view // absent: not wanted
+	keys, vals view
+	pageTokens int // 0: keys and values lie in the batch
+}
+
+func (j *attentionJob) do(thread, item int) {
+	t, head := &j.p.tiles[item/j.h.KV], item%j.h.KV
+	s := &j.tiles[thread]
+	group, dim := j.h.Q/j.h.KV, paddedDim(j.h.Dim)
+	rows, ld := int(t.tokens)*group, dim*4
+	for i := range rows {
+		s.state[i] = softmaxRow{top: float32(math.Inf(-1))}
+	}
+	j.loadHeads(s.q, j.q, t, head)
+	first := j.firstKey(t) / blockKeys
+	for block := first; ; block++ {
+		n := j.loadBlock(s, t, head, block)
+		if n <= 0 {
+			break
+		}
+		vectors := parts(n, 8)
+		j.k.transpose(2*parts(n, 16), dim/8, s.kt, blockStride, s.k, ld)
+		j.limits(s, t, block)
+		j.k.mulNN(rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+		j.k.softmaxBlock(rows, vectors, s.s, blockStride, &s.state[0], j.h.Scale)
+		acc := 0
+		if block > first {
+			acc = 1
+			for i := range rows {
+				if a := s.state[i].alpha; a != 1 {
+					j.k.scale(dim, unsafe.Add(s.y, i*ld), a)
+				}
+			}
+		}
+		j.k.mulNN(rows, dim/16, 8*vectors, s.s, blockStride, s.v, ld, s.y, ld, acc)
+	}
+	for i := range rows {
+		token, c := int(t.token)+i/group, head*group+i%group
+		st := &s.state[i]
+		j.k.narrow[j.y.dt](j.h.Dim, j.y.at(token, c*j.h.Dim), unsafe.Add(s.y, i*ld), 1/st.sum)
+		if !j.lse.absent() {
+			*(*float32)(j.lse.at(token, c)) = st.top + float32(math.Log(float64(st.sum)))
+		}
+	}
+}
+
+// loadHeads widens a tile's rows of q (or dy), of the query heads of one key/value head, token by
+// token.
+func (j *attentionJob) loadHeads(dst unsafe.Pointer, q view, t *tile, head int) {
+	group, ld := j.h.Q/j.h.KV, paddedDim(j.h.Dim)*4
+	for i := range int(t.tokens) {
+		src := q.at(int(t.token)+i, head*group*j.h.Dim)
+		j.k.widenRows[q.dt](group, j.h.Dim, unsafe.Add(dst, i*group*ld), ld, src, j.h.Dim*q.dt.Size())
+	}
+}
+
+// firstKey is the first position that a row of the tile sees.
+func (j *attentionJob) firstKey(t *tile) int {
+	if j.h.Window == 0 {
+		return 0
+	}
+	return max(0, int(t.pos)-j.h.Window+1)
+}
+
+// loadBlock widens the keys and values of a block into s.k and s.v, as far as the tile's last row
+// sees them, zeros behind that, and says how many there are: 0 or less behind the last block.
+func (j *attentionJob) loadBlock(s *tileScratch, t *tile, head, block int) int {
+	from := block * blockKeys
+	to := min(from+blockKeys, int(t.pos+t.tokens))
+	if to <= from {
+		return 0
+	}
+	if j.pageTokens > 0 {
+		s.runs = j.p.pageRuns(s.block[:0], t.segment, from, to, j.pageTokens, j.keys.rows/j.pageTokens)
+	} else {
+		s.runs = j.p.forestRuns(s.block[:0], t.segment, from, to)
+	}
+	dim, ld := j.h.Dim, paddedDim(j.h.Dim)*4
+	widen, stride := j.k.widenRows[j.keys.dt], j.keys.stride
+	for _, r := range s.runs {
+		widen(r.n, dim, unsafe.Add(s.k, r.at*ld), ld, j.keys.at(r.row, head*dim), stride)
+		widen(r.n, dim, unsafe.Add(s.v, r.at*ld), ld, j.vals.at(r.row, head*dim), j.vals.stride)
+	}
+	n := to - from
+	if rest := 16*parts(n, 16) - n; rest > 0 {
+		clear(elements[float32](unsafe.Add(s.k, n*ld), rest*ld/4))
+		clear(elements[float32](unsafe.Add(s.v, n*ld), rest*ld/4))
+	}
+	return n
+}
+
+// limits sets which keys of a block each row of the tile sees.
+func (j *attentionJob) limits(s *tileScratch, t *tile, block int) {
+	group := j.h.Q / j.h.KV
+	for i := range int(t.tokens) {
+		pos := int(t.pos) + i - block*blockKeys
+		from, to := 0, min(max(pos+1, 0), blockKeys)
+		if j.h.Window > 0 {
+			from = max(0, pos-j.h.Window+1)
+		}
+		for r := i * group; r < (i+1)*group; r++ {
+			s.state[r].from, s.state[r].to = int32(from), int32(to)
+		}
+	}
+}
+
+// Attention is softmax attention over a forest; see compute.Backend.
+func (b *Backend) Attention(y, lse, q, k, v compute.Tensor, h compute.Heads, p compute.Plan) {
+	pl := planOf(p)
+	compute.CheckAttention(y, lse, q, k, v, h, pl.layout.Tokens())
+	if pl.hasPast {
+		panic("compute/cpu: Attention: layout with a past")
+	}
+	b.scratch.reset()
+	j := &b.vector.attention
+	*j = attentionJob{k: &b.k.vector, tiles: b.takeTiles(h, false), p: pl, h: h,
+		y: viewOf(y), q: viewOf(q), lse: viewOf(lse), keys: viewOf(k), vals: viewOf(v)}
+	b.pool.run(len(pl.tiles)*h.KV, j)
+}
