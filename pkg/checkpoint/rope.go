@@ -30,12 +30,9 @@ func ropeOf(f *gguf.File, c config) (*rope, error) {
 	case "yarn":
 		r.Factor = m.float(prefix+"factor", math.NaN())
 		r.OriginalContext = m.int(prefix+"original_context_length", c.MaxPositionEmbeddings)
-		for key, field := range map[string]**float32{
-			"attn_factor": &r.AttentionFactor, "yarn_beta_fast": &r.BetaFast, "yarn_beta_slow": &r.BetaSlow,
-		} {
+		for _, key := range []string{"attn_factor", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"} {
 			if m.Has(prefix + key) {
-				v := m.float(prefix+key, math.NaN())
-				*field = &v
+				return nil, fmt.Errorf("metadata %q is not supported: yarn with the usual parameters is", prefix+key)
 			}
 		}
 	default:
