@@ -17,6 +17,11 @@ type Backend struct {
 	pool    *pool
 	scratch scratch
 	vector  vectorJobs
+
+	gemm    gemmJobs
+	storing storing
+	moving  moving
+	head    headJobs
 }
 
 func newBackend(d *Device) *Backend {

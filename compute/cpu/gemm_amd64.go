@@ -222,12 +222,12 @@ func avx2ExpScale(n int, x, y, table unsafe.Pointer, sub, scale float32)
 // avx2RMSProp takes one step of compute.RMSProp on 8·n elements; k holds the factors.
 //
 //go:noescape
-func avx2RMSProp(n int, w, g, v, k unsafe.Pointer)
+func avx2RMSProp(n int, w, grad, v, k unsafe.Pointer)
 
 // avx2AdamW takes one step of compute.AdamW on 8·n elements; k holds the factors.
 //
 //go:noescape
-func avx2AdamW(n int, w, g, m, v, k unsafe.Pointer)
+func avx2AdamW(n int, w, grad, m, v, k unsafe.Pointer)
 
 // avx2PeakF32 runs n times 12 independent multiply-adds.
 //

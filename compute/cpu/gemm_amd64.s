@@ -4163,11 +4163,11 @@ eightsend:
 	VZEROUPPER
 	RET
 
-// func avx2RMSProp(n int, w, g, v, k unsafe.Pointer)
+// func avx2RMSProp(n int, w, grad, v, k unsafe.Pointer)
 TEXT ·avx2RMSProp(SB), NOSPLIT, $0-40
 	MOVQ n+0(FP), CX
 	MOVQ w+8(FP), AX
-	MOVQ g+16(FP), BX
+	MOVQ grad+16(FP), BX
 	MOVQ v+24(FP), SI
 	MOVQ k+32(FP), DX
 	VBROADCASTSS (DX), Y15
@@ -4203,11 +4203,11 @@ eightsend:
 	VZEROUPPER
 	RET
 
-// func avx2AdamW(n int, w, g, m, v, k unsafe.Pointer)
+// func avx2AdamW(n int, w, grad, m, v, k unsafe.Pointer)
 TEXT ·avx2AdamW(SB), NOSPLIT, $0-48
 	MOVQ n+0(FP), CX
 	MOVQ w+8(FP), AX
-	MOVQ g+16(FP), BX
+	MOVQ grad+16(FP), BX
 	MOVQ m+24(FP), DI
 	MOVQ v+32(FP), SI
 	MOVQ k+40(FP), DX

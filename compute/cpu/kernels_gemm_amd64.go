@@ -2,4 +2,49 @@
 
 package cpu
 
-func newGEMMKernels(isa string) gemmKernels { return gemmKernels{} }
+import "unsafe"
+
+// newGEMMKernels is the table of an instruction set. AVX-512 has its own tiles; what only moves
+// memory is AVX2's everywhere.
+func newGEMMKernels(isa string) gemmKernels {
+	if isa == ISAPortable {
+		return portableGEMM()
+	}
+	k := gemmKernels{
+		nr: 16, heights: []int{6, 4, 2, 1}, blockF: 256, blockB: 192,
+		copyRows: avx2CopyRows, widenRows: avx2WidenRows, narrowRows: avx2NarrowRows,
+		pairRows: avx2PairRows, axpyRows: avx2AxpyRows,
+		table:    expTable(),
+		maxLanes: avx2MaxLanes, expSumLanes: avx2ExpSumLanes, expScale: avx2ExpScale,
+		rmsProp: avx2RMSProp, adamW: avx2AdamW,
+	}
+	k.f32[6], k.f32[4], k.f32[2], k.f32[1] = avx2TileF32x6, avx2TileF32x4, avx2TileF32x2, avx2TileF32x1
+	k.wide[6], k.wide[4], k.wide[2], k.wide[1] = avx2TileWidex6, avx2TileWidex4, avx2TileWidex2, avx2TileWidex1
+	k.transpose[2], k.transpose[4], k.transpose[6], k.transpose[8] = avx2Transpose2, avx2Transpose4, avx2Transpose6, avx2Transpose8
+	if isa == ISAAVX2 {
+		return k
+	}
+	k.nr, k.heights = 32, []int{14, 8, 4, 2, 1}
+	k.blockF, k.blockB = 256, 256
+	k.f32[14], k.f32[8], k.f32[4], k.f32[2], k.f32[1] = avx512TileF32x14, avx512TileF32x8, avx512TileF32x4, avx512TileF32x2, avx512TileF32x1
+	k.wide[14], k.wide[8], k.wide[4], k.wide[2], k.wide[1] = avx512TileWidex14, avx512TileWidex8, avx512TileWidex4, avx512TileWidex2, avx512TileWidex1
+	if isa == ISAAVX512BF16 {
+		k.pairs = true
+		k.dot[14], k.dot[8], k.dot[4], k.dot[2], k.dot[1] = avx512TileDotx14, avx512TileDotx8, avx512TileDotx4, avx512TileDotx2, avx512TileDotx1
+	}
+	return k
+}
+
+// expTable is the constants of internal/kernels.Exp, 8 times each.
+func expTable() unsafe.Pointer {
+	t := new([12][8]float32)
+	for i, x := range [12]float32{
+		-87.3, 88.3, 1.44269504088896341, 0.693359375, -2.12194440e-4,
+		1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1,
+	} {
+		for j := range t[i] {
+			t[i][j] = x
+		}
+	}
+	return unsafe.Pointer(t)
+}

@@ -32,11 +32,11 @@ func factors(f *asm.Func, use ...int) func(int) asm.Vec {
 }
 
 func rmsProp() *asm.Func {
-	f := asm.New("avx2RMSProp", "n int, w, g, v, k unsafe.Pointer",
+	f := asm.New("avx2RMSProp", "n int, w, grad, v, k unsafe.Pointer",
 		"avx2RMSProp takes one step of compute.RMSProp on 8·n elements; k holds the factors.")
 	f.Load("n", asm.CX)
 	f.Load("w", asm.AX)
-	f.Load("g", asm.BX)
+	f.Load("grad", asm.BX)
 	f.Load("v", asm.SI)
 	k := factors(f, Clip, Decay, Keep2, Add2, Rate, Eps)
 	w, g, v, t := asm.Y(0), asm.Y(1), asm.Y(2), asm.Y(3)
@@ -70,11 +70,11 @@ func secondMoment(f *asm.Func, g, v, t asm.Vec, mem asm.Reg, k func(int) asm.Vec
 }
 
 func adamW() *asm.Func {
-	f := asm.New("avx2AdamW", "n int, w, g, m, v, k unsafe.Pointer",
+	f := asm.New("avx2AdamW", "n int, w, grad, m, v, k unsafe.Pointer",
 		"avx2AdamW takes one step of compute.AdamW on 8·n elements; k holds the factors.")
 	f.Load("n", asm.CX)
 	f.Load("w", asm.AX)
-	f.Load("g", asm.BX)
+	f.Load("grad", asm.BX)
 	f.Load("m", asm.DI)
 	f.Load("v", asm.SI)
 	k := factors(f, Clip, Decay, Keep2, Add2, Keep1, Add1, Rate, Unbias, Eps)

@@ -1,0 +1,347 @@
+package cpu
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/seed-8780d58e/spin/compute"
+)
+
+// A product is Y = alpha·Σ A·B, or Y += alpha·Σ A·B, over one or more terms, with A packed in
+// scratch and B in a weight's panels or in scratch too.
+//
+// The order of an element's sum is the same wherever it lies: terms in turn, each cut into blocks
+// of K at multiples of a constant, each block summed by one tile kernel from low to high k, the
+// block sums added in turn in F32; then alpha, the addition to Y, and one rounding to Y's dtype.
+// Neither M nor the row's index, the column's place or the thread is part of it.
+
+// term is A·B of one A and one B.
+type term struct {
+	a       unsafe.Pointer // packed: panel i lies aPanel bytes behind panel i−1
+	aPanel  int
+	b       unsafe.Pointer // panel j lies bPanel bytes behind panel j−1
+	bPanel  int
+	groups  int
+	aGroup  int // bytes of A for one row of a group
+	block   int // groups of a K block
+	kernels *[maxMR + 1]tileKernel
+}
+
+// output is a Y, and where its terms lie in the multiplication's list.
+type output struct {
+	y          unsafe.Pointer
+	stride     int // bytes
+	dt         compute.DType
+	cols       int
+	from, to   int // terms
+	chunkFirst int // its first chunk, counted over all outputs
+}
+
+// multiplication is the job that computes products with the same rows. Its items are blocks of
+// rows times chunks of columns.
+type multiplication struct {
+	g         *gemmKernels
+	m         int // rows
+	tiles     int // panels of A
+	rowTiles  int // panels of A in an item
+	chunk     int // panels of B in an item
+	chunks    int // of all outputs
+	rowBlocks int
+	alpha     float32
+	acc       bool
+	terms     []term
+	outs      []output
+	partial   []float32 // a thread's sums: rowTiles·chunk tiles, and one more
+}
+
+const (
+	gemmItemRows    = 96  // rows of an item, about
+	gemmItemColumns = 256 // columns of an item
+)
+
+func (g *gemmKernels) itemTiles() int  { return max(gemmItemRows/g.heights[0], 4) }
+func (g *gemmKernels) itemPanels() int { return gemmItemColumns / g.nr }
+func (g *gemmKernels) tileFloats() int { return g.heights[0] * g.nr }
+
+// partialFloats is the sums of one thread.
+func (g *gemmKernels) partialFloats() int {
+	return (g.itemTiles()*g.itemPanels() + 1) * g.tileFloats()
+}
+
+// plan cuts the work into items once the outputs are listed.
+func (x *multiplication) plan(g *gemmKernels, m, threads int) int {
+	x.g, x.m, x.tiles = g, m, g.tiles(m)
+	x.rowTiles = min(g.itemTiles(), x.tiles)
+	x.rowBlocks = (x.tiles + x.rowTiles - 1) / x.rowTiles
+	for x.chunk = g.itemPanels(); ; x.chunk /= 2 {
+		x.chunks = 0
+		for i := range x.outs {
+			o := &x.outs[i]
+			o.chunkFirst = x.chunks
+			x.chunks += (g.panelsOf(o.cols) + x.chunk - 1) / x.chunk
+		}
+		if x.chunk == 1 || threads == 1 || x.chunks*x.rowBlocks >= 4*threads {
+			return x.chunks * x.rowBlocks
+		}
+	}
+}
+
+func (x *multiplication) do(thread, item int) {
+	block, c := item/x.chunks, item%x.chunks
+	out := 0
+	for out+1 < len(x.outs) && c >= x.outs[out+1].chunkFirst {
+		out++
+	}
+	o := &x.outs[out]
+	j0 := (c - o.chunkFirst) * x.chunk
+	j1 := min(j0+x.chunk, x.g.panelsOf(o.cols))
+	i0 := block * x.rowTiles
+	i1 := min(i0+x.rowTiles, x.tiles)
+	size := x.g.partialFloats()
+	x.item(o, i0, i1, j0, j1, unsafe.Pointer(&x.partial[thread*size]))
+}
+
+// item computes tiles [i0, i1) of rows and panels [j0, j1) of columns. Each panel of B is read once
+// for every K block, and serves all rows while it is in the first cache.
+func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Pointer) {
+	g := x.g
+	tileBytes := g.tileFloats() * 4
+	last := o.to - 1
+	for t := o.from; t < o.to; t++ {
+		e := &x.terms[t]
+		for k := 0; k < e.groups || k == 0; k += e.block {
+			kc := min(e.block, e.groups-k)
+			acc, store := 1, t == last && k+e.block >= e.groups
+			if t == o.from && k == 0 {
+				acc = 0
+			}
+			for j := j0; j < j1; j++ {
+				b := unsafe.Add(e.b, j*e.bPanel+k*g.nr*4)
+				for i := i0; i < i1; i++ {
+					row, mr := g.tile(i, x.m)
+					c := unsafe.Add(partial, ((j-j0)*(i1-i0)+i-i0)*tileBytes)
+					e.kernels[mr](kc, unsafe.Add(e.a, i*e.aPanel+k*mr*e.aGroup), b, c, acc)
+					if store {
+						x.store(o, c, row, mr, j*g.nr, unsafe.Add(partial, (i1-i0)*(j1-j0)*tileBytes))
+					}
+				}
+			}
+		}
+	}
+}
+
+// store writes the finished sums of a tile. spare has room for another tile.
+func (x *multiplication) store(o *output, c unsafe.Pointer, row, mr, col int, spare unsafe.Pointer) {
+	g := x.g
+	size := o.dt.Size()
+	y := unsafe.Add(o.y, row*o.stride+col*size)
+	cols := min(g.nr, o.cols-col)
+	ts := g.nr * 4 // bytes of a tile's row
+	if x.alpha != 1 || x.acc {
+		// y + alpha·c, in F32, beside y where y is not F32 or not whole.
+		sum, ss := y, o.stride
+		beside := o.dt != compute.F32 || cols < g.nr
+		if beside || !x.acc {
+			sum, ss = spare, ts
+		}
+		switch {
+		case !x.acc:
+			clear(unsafe.Slice((*float32)(spare), mr*g.nr))
+		case beside:
+			g.widenTo(spare, ts, y, o.stride, o.dt, mr, cols)
+		}
+		g.axpyRows(mr, c, ts, sum, ss, g.nr/8, x.alpha)
+		if sum == y {
+			return
+		}
+		c = sum
+	}
+	w8 := cols / 8
+	if o.dt == compute.BF16 {
+		g.narrowRows(mr, c, ts, y, o.stride, w8)
+	} else {
+		g.copyRows(mr, c, ts, y, o.stride, w8)
+	}
+	for i := range mr {
+		for j := w8 * 8; j < cols; j++ {
+			v := *(*float32)(unsafe.Add(c, i*ts+j*4))
+			if o.dt == compute.BF16 {
+				*(*uint16)(unsafe.Add(y, i*o.stride+j*2)) = compute.BF16FromF32(v)
+			} else {
+				*(*float32)(unsafe.Add(y, i*o.stride+j*4)) = v
+			}
+		}
+	}
+}
+
+// widenTo reads cols columns of mr rows of y into a tile of F32.
+func (g *gemmKernels) widenTo(tile unsafe.Pointer, ts int, y unsafe.Pointer, stride int, dt compute.DType, mr, cols int) {
+	w8 := cols / 8
+	if dt == compute.BF16 {
+		g.widenRows(mr, y, stride, tile, ts, w8)
+	} else {
+		g.copyRows(mr, y, stride, tile, ts, w8)
+	}
+	for i := range mr {
+		for j := w8 * 8; j < cols; j++ {
+			v := (*float32)(unsafe.Add(tile, i*ts+j*4))
+			if dt == compute.BF16 {
+				*v = compute.F32FromBF16(*(*uint16)(unsafe.Add(y, i*stride+j*2)))
+			} else {
+				*v = *(*float32)(unsafe.Add(y, i*stride+j*4))
+			}
+		}
+	}
+}
+
+// packing is the job that packs operands into scratch. Its items are groups of panels.
+type packing struct {
+	g     *gemmKernels
+	parts []packPart
+	stage []float32 // a thread's stage
+}
+
+// packPart is one operand: n of its rows (A) or columns (B), from first on.
+type packPart struct {
+	src       matrix
+	form      form
+	isB       bool
+	first, n  int
+	size      int // rows of A or columns of B in all
+	k         int
+	dst       unsafe.Pointer
+	panels    int
+	stride    int // bytes between panels
+	itemFirst int
+}
+
+// itemPack is the panels of an item: a panel of A is some 10 to 100 µs of packing.
+const itemPack = 4
+
+func (x *packing) items() int {
+	n := 0
+	for i := range x.parts {
+		x.parts[i].itemFirst = n
+		n += (x.parts[i].panels + itemPack - 1) / itemPack
+	}
+	return n
+}
+
+func (x *packing) do(thread, item int) {
+	part := 0
+	for part+1 < len(x.parts) && item >= x.parts[part+1].itemFirst {
+		part++
+	}
+	p := &x.parts[part]
+	from := (item - p.itemFirst) * itemPack
+	for i := from; i < min(from+itemPack, p.panels); i++ {
+		dst := unsafe.Add(p.dst, i*p.stride)
+		if p.isB {
+			x.g.packB(p.src, p.form, p.first+i*x.g.nr, p.size, p.k, dst)
+			continue
+		}
+		row, mr := x.g.tile(i, p.n)
+		x.g.packA(p.src, p.form, p.first+row, mr, p.size, p.k, dst, unsafe.Pointer(&x.stage[thread*maxMR*stageDwords]))
+	}
+}
+
+// gemmJobs are a Backend's jobs and what they need in every operation.
+type gemmJobs struct {
+	mul  multiplication
+	pack packing
+}
+
+// aBytes is the scratch of A's panels for m rows.
+func (g *gemmKernels) aBytes(f form, m, k int) int64 {
+	return scratchBytes(g.tiles(m)*g.aPanel(f, k)/4, 4)
+}
+
+// aPanel is the bytes from one panel of A to the next.
+func (g *gemmKernels) aPanel(f form, k int) int {
+	return (g.heights[0]*f.groups(k)*f.dwords() + spill) * 4
+}
+
+// begin resets the scratch and takes what every product needs.
+func (b *Backend) begin() {
+	g := &b.k.gemm
+	b.scratch.reset()
+	x, p := &b.gemm.mul, &b.gemm.pack
+	x.partial = take[float32](&b.scratch, b.pool.threads*g.partialFloats())
+	p.g, p.stage = g, take[float32](&b.scratch, b.pool.threads*maxMR*stageDwords)
+	x.terms, x.outs, p.parts = x.terms[:0], x.outs[:0], p.parts[:0]
+}
+
+// beginBytes is the scratch that begin takes.
+func (b *Backend) beginBytes() int64 {
+	n := b.pool.threads
+	return scratchBytes(n*b.k.gemm.partialFloats(), 4) + scratchBytes(n*maxMR*stageDwords, 4)
+}
+
+// formsOf is how operands of these dtypes are packed, and what multiplies them.
+func (g *gemmKernels) formsOf(a, b compute.DType) (fa, fb form, block int, k *[maxMR + 1]tileKernel) {
+	switch {
+	case b == compute.F32:
+		return single, single, g.blockF, &g.f32
+	case a == compute.BF16 && g.pairs:
+		return paired, paired, g.blockB, &g.dot
+	}
+	return double, paired, g.blockB, &g.wide
+}
+
+// packedA lists rows [first, first+n) of a, of the size rows that it has, to be packed, and returns
+// where to.
+func (b *Backend) packedA(a matrix, f form, first, n, size, k int) unsafe.Pointer {
+	g := &b.k.gemm
+	stride := g.aPanel(f, k)
+	panels := g.tiles(n)
+	dst := unsafe.Pointer(unsafe.SliceData(take[float32](&b.scratch, panels*stride/4)))
+	b.gemm.pack.parts = append(b.gemm.pack.parts, packPart{
+		src: a, form: f, first: first, n: n, size: size, k: k, dst: dst, panels: panels, stride: stride,
+	})
+	return dst
+}
+
+// packedB lists columns [first, first+n) of m, of the size columns that it has.
+func (b *Backend) packedB(m matrix, f form, first, n, size, k int) unsafe.Pointer {
+	g := &b.k.gemm
+	stride := g.panelBytes(f, k)
+	panels := g.panelsOf(n)
+	dst := unsafe.Pointer(unsafe.SliceData(take[float32](&b.scratch, panels*stride/4)))
+	b.gemm.pack.parts = append(b.gemm.pack.parts, packPart{
+		src: m, form: f, isB: true, first: first, n: n, size: size, k: k, dst: dst, panels: panels, stride: stride,
+	})
+	return dst
+}
+
+// runPacking packs what was listed. A few panels are not worth waking anyone.
+func (b *Backend) runPacking() {
+	p := &b.gemm.pack
+	panels := 0
+	for i := range p.parts {
+		panels += p.parts[i].panels
+	}
+	n := p.items()
+	if panels < 2*itemPack {
+		for i := range n {
+			p.do(0, i)
+		}
+	} else {
+		b.pool.run(n, p)
+	}
+	p.parts = p.parts[:0]
+}
+
+// rowsThatFit is how many rows of A fit into the scratch that is left, tileBytes for a tile's: all m
+// of them, or a multiple of an item's.
+func (b *Backend) rowsThatFit(m, tileBytes int) int {
+	g := &b.k.gemm
+	fit := int(b.scratch.left()-4096) / tileBytes
+	if fit >= g.tiles(m) {
+		return m
+	}
+	step := g.itemTiles()
+	if fit < step {
+		panic(fmt.Sprintf("compute/cpu: %d bytes of scratch left for tiles of %d: the operation is larger than the Limits given to Reserve", b.scratch.left(), tileBytes))
+	}
+	return fit / step * step * g.heights[0]
+}

@@ -1,0 +1,215 @@
+package cpu
+
+import (
+	"unsafe"
+
+	"github.com/seed-8780d58e/spin/compute"
+)
+
+// Matrices are multiplied in packed form. A is cut into panels of mr rows, B into panels of nr
+// columns; within a panel, what one step of a tile kernel reads lies together:
+//
+//	A panel: [K][mr] F32, or [K/2][mr] pairs of BF16
+//	B panel: [K][nr] F32, or [K/2][nr] pairs of BF16
+//
+// A pair is two neighbours along K in one dword, the even one below. K and nr are padded with
+// zeros. A step along K (one k, or one pair) is a group.
+
+// matrix is an operand in memory, not packed.
+type matrix struct {
+	p      unsafe.Pointer
+	stride int // elements
+	dt     compute.DType
+	// along says that a row of memory runs along K: A [M, K], B [N, K]. Otherwise memory is
+	// [K, M] or [K, N].
+	along bool
+}
+
+func matrixOf(t compute.Tensor, along bool) matrix {
+	return matrix{p: pointer(t), stride: t.Stride, dt: t.DType, along: along}
+}
+
+// at is the address of element (i, k), i counted along M or N.
+func (m matrix) at(i, k int) unsafe.Pointer {
+	if m.along {
+		return unsafe.Add(m.p, (i*m.stride+k)*m.dt.Size())
+	}
+	return unsafe.Add(m.p, (k*m.stride+i)*m.dt.Size())
+}
+
+func (m matrix) bits(i, k int) uint32 {
+	if m.dt == compute.BF16 {
+		return uint32(*(*uint16)(m.at(i, k)))
+	}
+	return *(*uint32)(m.at(i, k))
+}
+
+// form is what a group of a packed panel holds.
+type form uint8
+
+const (
+	single form = iota // F32, one k
+	double             // F32, two k: A for Wide tiles
+	paired             // BF16, two k
+)
+
+// groups is how many steps K takes.
+func (f form) groups(k int) int {
+	if f == single {
+		return k
+	}
+	return (k + 1) / 2
+}
+
+// dwords is the room of a group, for one row or column.
+func (f form) dwords() int {
+	if f == double {
+		return 2
+	}
+	return 1
+}
+
+// spill is what packing may write behind a panel, in dwords; panels of A lie that far apart.
+const spill = 16
+
+// element is the dword d of (i, …) in this form, for what the row kernels cannot take.
+func (m matrix) element(f form, i, d, k int) uint32 {
+	switch {
+	case f == paired:
+		v := m.bits(i, 2*d)
+		if 2*d+1 < k {
+			v |= m.bits(i, 2*d+1) << 16
+		}
+		return v
+	case d >= k:
+		return 0
+	case m.dt == compute.BF16:
+		return m.bits(i, d) << 16
+	}
+	return m.bits(i, d)
+}
+
+// packA packs rows [row, row+mr) of the m rows of a, all of K, to dst, in a form that fits a's
+// dtype. stage has room for mr·stageDwords dwords.
+func (g *gemmKernels) packA(a matrix, f form, row, mr, m, k int, dst, stage unsafe.Pointer) {
+	n := f.groups(k) * f.dwords() // dwords of a row
+	done := 0
+	switch {
+	case a.along && (f == paired || a.dt == compute.F32):
+		full := k
+		if f == paired {
+			full = k / 2
+		}
+		done = full &^ 7
+		g.transposeRows(mr, done/8, a.at(row, 0), a.stride*a.dt.Size(), dst)
+	case a.along: // widen, then transpose
+		done = k &^ 7
+		for from := 0; from < done; from += stageDwords {
+			part := min(done-from, stageDwords)
+			g.widenRows(mr, a.at(row, from), a.stride*2, stage, stageDwords*4, part/8)
+			g.transposeRows(mr, part/8, stage, stageDwords*4, unsafe.Add(dst, from*mr*4))
+		}
+	case row+(mr+7)&^7 <= m: // memory beside the panel is of the same rows
+		w8 := (mr + 7) / 8
+		switch {
+		case f == paired:
+			done = k / 2
+			g.pairRows(done, a.at(row, 0), a.stride*2, dst, mr*4, w8)
+		case a.dt == compute.BF16:
+			done = k
+			g.widenRows(done, a.at(row, 0), a.stride*2, dst, mr*4, w8)
+		default:
+			done = k
+			g.copyRows(done, a.at(row, 0), a.stride*4, dst, mr*4, w8)
+		}
+	}
+	out := unsafe.Slice((*uint32)(dst), n*mr)
+	for d := done; d < n; d++ {
+		for i := range mr {
+			out[d*mr+i] = a.element(f, row+i, d, k)
+		}
+	}
+}
+
+// stageDwords is the part of a row that packA widens at a time.
+const stageDwords = 256
+
+// transposeRows writes 8·n columns of mr rows of dwords, mr of them for each.
+func (g *gemmKernels) transposeRows(mr, n int, src unsafe.Pointer, ss int, dst unsafe.Pointer) {
+	if mr == 1 {
+		g.copyRows(1, src, 0, dst, 0, n)
+		return
+	}
+	// The last rows first: a transpose of fewer than 8 rows spills into the next column's.
+	for i := (mr - 1) &^ 7; i >= 0; i -= 8 {
+		g.transpose[min(mr-i, 8)](n, unsafe.Add(src, i*ss), ss, unsafe.Add(dst, i*4), mr*4)
+	}
+}
+
+// packB packs columns [col, col+nr) of the n columns of b, all of K, to dst. b's dtype is F32 for
+// form single and BF16 for paired.
+func (g *gemmKernels) packB(b matrix, f form, col, n, k int, dst unsafe.Pointer) {
+	rows := f.groups(k)
+	whole := k // groups without padding
+	if f == paired {
+		whole = k / 2
+	}
+	cols := min(g.nr, n-col)
+	done := 0
+	switch {
+	case cols < g.nr:
+		clear(unsafe.Slice((*uint32)(dst), rows*g.nr))
+	case b.along:
+		done = whole &^ 7
+		for j := 0; j < g.nr; j += 8 {
+			g.transpose[8](done/8, b.at(col+j, 0), b.stride*b.dt.Size(), unsafe.Add(dst, j*4), g.nr*4)
+		}
+	case f == paired:
+		done = whole
+		g.pairRows(done, b.at(col, 0), b.stride*2, dst, g.nr*4, g.nr/8)
+	default:
+		done = whole
+		g.copyRows(done, b.at(col, 0), b.stride*4, dst, g.nr*4, g.nr/8)
+	}
+	out := unsafe.Slice((*uint32)(dst), rows*g.nr)
+	for d := done; d < rows; d++ {
+		for j := range cols {
+			out[d*g.nr+j] = b.element(f, col+j, d, k)
+		}
+	}
+}
+
+// panelBytes is the memory of a panel of B.
+func (g *gemmKernels) panelBytes(f form, k int) int { return f.groups(k) * g.nr * 4 }
+
+// panelsOf is how many panels n columns take.
+func (g *gemmKernels) panelsOf(n int) int { return (n + g.nr - 1) / g.nr }
+
+// tiles is how many panels m rows of A are cut into: of the largest height, then of smaller ones.
+func (g *gemmKernels) tiles(m int) int {
+	n := m / g.heights[0]
+	for rest := m % g.heights[0]; rest > 0; n++ {
+		_, mr := g.tile(n, m)
+		rest -= mr
+	}
+	return n
+}
+
+// tile is the first row and the height of panel i of m rows.
+func (g *gemmKernels) tile(i, m int) (row, mr int) {
+	top := g.heights[0]
+	if full := m / top; i < full {
+		return i * top, top
+	} else {
+		row, i = full*top, i-full
+	}
+	for _, h := range g.heights[1:] {
+		for m-row >= h {
+			if i == 0 {
+				return row, h
+			}
+			row, i = row+h, i-1
+		}
+	}
+	return m, 0
+}
