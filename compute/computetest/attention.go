@@ -183,7 +183,11 @@ func (d *attentionData) plan(c *call, l compute.Layout) compute.Plan {
 	return p
 }
 
-func (d *attentionData) roundings() int { return d.h.Dim + len(d.q.v)/d.q.cols + 16 }
+func (d *attentionData) roundings() int { return attentionRoundings(d.h.Dim, d.q.rows) }
+
+// attentionRoundings: a score's absolute error is a relative one of its probability, and the scores
+// reach 9, four times their standard deviation: hence 4².
+func attentionRoundings(dim, tokens int) int { return 16 * (dim + tokens) }
 
 func (d *attentionData) forward(l compute.Layout) func(*call) {
 	return func(c *call) {

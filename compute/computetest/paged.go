@@ -91,7 +91,7 @@ func (l *lab) paged(r *rig, p pagedCase, s schedule) result {
 			}
 		}
 	})
-	return result{name: "y", got: got, roundings: p.h.Dim + n + 16, composite: true}
+	return result{name: "y", got: got, roundings: attentionRoundings(p.h.Dim, n), composite: true}
 }
 
 func (p pagedCase) done(past []int, only int) bool {
