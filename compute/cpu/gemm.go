@@ -33,6 +33,7 @@ type output struct {
 	stride     int // bytes
 	dt         compute.DType
 	cols       int
+	row0, col0 int // what y is the address of
 	from, to   int // terms
 	chunkFirst int // its first chunk, counted over all outputs
 }
@@ -40,18 +41,17 @@ type output struct {
 // multiplication is the job that computes products with the same rows. Its items are blocks of
 // rows times chunks of columns.
 type multiplication struct {
-	g         *gemmKernels
-	m         int // rows
-	tiles     int // panels of A
-	rowTiles  int // panels of A in an item
-	chunk     int // panels of B in an item
-	chunks    int // of all outputs
-	rowBlocks int
-	alpha     float32
-	acc       bool
-	terms     []term
-	outs      []output
-	partial   []float32 // a thread's sums: rowTiles·chunk tiles, and one more
+	g        *gemmKernels
+	m        int // rows
+	tiles    int // panels of A
+	rowTiles int // panels of A in an item
+	chunk    int // panels of B in an item
+	chunks   int // of all outputs
+	alpha    float32
+	acc      bool
+	terms    []term
+	outs     []output
+	partial  []float32 // a thread's sums: rowTiles·chunk tiles, and one more
 }
 
 const (
@@ -68,22 +68,28 @@ func (g *gemmKernels) partialFloats() int {
 	return (g.itemTiles()*g.itemPanels() + 1) * g.tileFloats()
 }
 
-// plan cuts the work into items once the outputs are listed.
+// plan cuts the work into items once the outputs are listed: smaller ones where there would be too
+// few for the threads.
 func (x *multiplication) plan(g *gemmKernels, m, threads int) int {
-	x.g, x.m, x.tiles = g, m, g.tiles(m)
-	x.rowTiles = min(g.itemTiles(), x.tiles)
-	x.rowBlocks = (x.tiles + x.rowTiles - 1) / x.rowTiles
-	for x.chunk = g.itemPanels(); ; x.chunk /= 2 {
-		x.chunks = 0
-		for i := range x.outs {
-			o := &x.outs[i]
-			o.chunkFirst = x.chunks
-			x.chunks += (g.panelsOf(o.cols) + x.chunk - 1) / x.chunk
+	chunk := g.itemPanels()
+	for items := x.cut(g, m, chunk); ; items = x.cut(g, m, chunk) {
+		if chunk == 1 || threads == 1 || items >= 4*threads {
+			return items
 		}
-		if x.chunk == 1 || threads == 1 || x.chunks*x.rowBlocks >= 4*threads {
-			return x.chunks * x.rowBlocks
-		}
+		chunk /= 2
 	}
+}
+
+// cut cuts the work into items of so many panels of B, and returns how many there are.
+func (x *multiplication) cut(g *gemmKernels, m, chunk int) int {
+	x.g, x.m, x.tiles, x.chunk, x.chunks = g, m, g.tiles(m), chunk, 0
+	x.rowTiles = min(g.itemTiles(), x.tiles)
+	for i := range x.outs {
+		o := &x.outs[i]
+		o.chunkFirst = x.chunks
+		x.chunks += (g.panelsOf(o.cols) + chunk - 1) / chunk
+	}
+	return x.chunks * ((x.tiles + x.rowTiles - 1) / x.rowTiles)
 }
 
 func (x *multiplication) do(thread, item int) {
@@ -134,7 +140,7 @@ func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Poin
 func (x *multiplication) store(o *output, c unsafe.Pointer, row, mr, col int, spare unsafe.Pointer) {
 	g := x.g
 	size := o.dt.Size()
-	y := unsafe.Add(o.y, row*o.stride+col*size)
+	y := unsafe.Add(o.y, (row-o.row0)*o.stride+(col-o.col0)*size)
 	cols := min(g.nr, o.cols-col)
 	ts := g.nr * 4 // bytes of a tile's row
 	if x.alpha != 1 || x.acc {
