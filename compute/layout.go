@@ -45,13 +45,15 @@ func (l Layout) Check(pageTokens int) error {
 		if l.Start[i+1] < l.Start[i] {
 			return fmt.Errorf("compute: segment %d ends before it starts", i)
 		}
+	}
+	for i := range n {
 		first := int32(0)
 		if l.Past != nil {
 			first = l.Past[i]
 		}
-		if l.Parent != nil && l.Parent[i] >= 0 {
+		if l.Parent != nil && l.Parent[i] != -1 {
 			p := int(l.Parent[i])
-			if p >= i {
+			if p < 0 || p >= i {
 				return fmt.Errorf("compute: segment %d continues segment %d", i, p)
 			}
 			if first != 0 {
