@@ -84,8 +84,8 @@ func play(run, who string, when time.Time) *store.Batch {
 				TaskVersion: "1", HarnessVersion: "1", TemplateID: "t1", Fingerprint: "cpu/avx2/bf16/1", Instance: who, Attempt: 1, Seconds: 1, CreatedAt: at, Revision: r})
 		}
 	}
-	at, r = stamp()
-	b.Events = append(b.Events, store.Event{RunID: run, CreatedAt: at, ID: who + "-1", Service: "trainer", Instance: who, Kind: "run_state", Level: "info", Message: "done", Body: "{}", Revision: r})
+	at, r = stamp() // events expire: these not soon
+	b.Events = append(b.Events, store.Event{RunID: run, CreatedAt: at.AddDate(70, 0, 0), ID: who + "-1", Service: "trainer", Instance: who, Kind: "run_state", Level: "info", Message: "done", Body: "{}", Revision: r})
 	return b
 }
 

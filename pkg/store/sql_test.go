@@ -57,7 +57,7 @@ func TestQueryErrors(t *testing.T) {
 		}
 	}
 	// A failure after the first block: what came is cut, and the reason is told.
-	err := s.Query(t.Context(), "SELECT throwIf(number = 30000000) FROM numbers(100000000)", "TSV", &b)
+	err := s.Query(t.Context(), "SELECT throwIf(number = 5000000) FROM numbers(10000000)", "TSV", &b)
 	if err == nil || !strings.Contains(err.Error(), "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO") || b.Len() == 0 {
 		t.Errorf("half way: %v after %d bytes", err, b.Len())
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
+//go:generate env SPIN_WRITE_SCHEMA=1 SPIN_CHDB_REQUIRED=1 go test -count=1 -run ^TestSchemaMD$ .
+
 //go:embed migrations/*.sql
 var migrations embed.FS
 

@@ -22,7 +22,8 @@ type bridge struct {
 	engine         *engine
 	spool          string // folder for the bodies of inserts
 	user, password string
-	version        string
+	version        string // of ClickHouse
+	timezone       string // of the engine
 }
 
 func (b *bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,12 +63,12 @@ func (b *bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer remove()
 	if s.sql == handshake && q.protocol > 0 {
-		_, _ = w.Write(handshakeBlock(b.version, q.protocol))
+		_, _ = w.Write(handshakeBlock(b.version, b.timezone, q.protocol))
 		return
 	}
 	h.Set("Content-Type", contentType(s.format))
 	h.Set("X-ClickHouse-Format", s.format)
-	h.Set("X-ClickHouse-Timezone", "UTC")
+	h.Set("X-ClickHouse-Timezone", b.timezone)
 	tag := rand.Text()[:16]
 	h.Set("X-ClickHouse-Exception-Tag", tag)
 	b.answer(r.Context(), w, s, tag)
@@ -163,16 +164,13 @@ const maxStatement = 256 << 10
 // memory here; small INSERTs with their values in the SQL are left as they are.
 func (b *bridge) statement(q request, body io.Reader) (s statement, remove func(), err error) {
 	remove = func() {}
-	head := make([]byte, maxStatement+1)
-	n, err := io.ReadFull(body, head)
-	switch err {
-	case io.EOF, io.ErrUnexpectedEOF:
-		body = nil
-	case nil:
-	default:
+	head, err := io.ReadAll(io.LimitReader(body, maxStatement+1))
+	if err != nil {
 		return s, remove, exceptionf(codeUnknown, "read the request: %v", err)
 	}
-	head = head[:n]
+	if len(head) <= maxStatement {
+		body = nil
+	}
 	sql := q.query
 	fromURL := sql != ""
 	if !fromURL {

@@ -17,9 +17,9 @@ const displayName = "spin"
 // it on, a Native column says after its type how it is serialized.
 const revisionWithSerialization = 54454
 
-// handshakeBlock is the one row (display name, version, revision 0, UTC) as a
+// handshakeBlock is the one row (display name, version, revision 0, time zone) as a
 // Native block of the client's protocol revision.
-func handshakeBlock(version string, protocol uint64) []byte {
+func handshakeBlock(version, timezone string, protocol uint64) []byte {
 	// Block info: field 1 is_overflows = 0, field 2 bucket_num = -1, end.
 	b := []byte{1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0}
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
@@ -38,7 +38,7 @@ func handshakeBlock(version string, protocol uint64) []byte {
 		case 2:
 			b = binary.LittleEndian.AppendUint32(b, 0)
 		case 3:
-			text("UTC")
+			text(timezone)
 		}
 	}
 	return b

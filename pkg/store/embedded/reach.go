@@ -59,11 +59,14 @@ func ask(ctx context.Context, u url.URL) error {
 	return err
 }
 
+// startup is how long a process may take to start or to end.
+const startup = 10 * time.Second
+
 // Reach returns the URL of a bridge on c.Dir: that of the process that has the
 // folder open, or else of an engine started here, which stop ends. It waits a
 // few seconds for a process that is just starting or ending.
 func Reach(ctx context.Context, c Config) (address string, stop func() error, err error) {
-	deadline, cancel := context.WithTimeout(ctx, patience)
+	deadline, cancel := context.WithTimeout(ctx, startup)
 	defer cancel()
 	for {
 		var inUse *InUseError

@@ -57,10 +57,11 @@ func LibraryPath(cacheDir string) string {
 
 // Config of the embedded engine.
 type Config struct {
-	Library string // path of libchdb.so
-	Dir     string // folder of the data, made if it is not there
-	Addr    string // loopback address of the bridge; "" is 127.0.0.1:0, any free port
-	Clients int    // statements that run at once; 0 is 4
+	Library string        // path of libchdb.so
+	Dir     string        // folder of the data, made if it is not there
+	Addr    string        // loopback address of the bridge; "" is 127.0.0.1:0, any free port
+	Clients int           // statements that run at once; 0 is 4
+	Grace   time.Duration // for requests under way when Run ends; 0 is 10 s
 }
 
 // Flags registers the flags that people may want to set; Dir belongs to the caller.
@@ -74,7 +75,6 @@ const (
 	tokenFile = "token"
 	urlFile   = "url"
 	lockFile  = "lock"
-	patience  = 10 * time.Second // for requests under way, at the end
 )
 
 // Server is the engine and its bridge.
@@ -85,6 +85,7 @@ type Server struct {
 	lock   *os.File
 	dir    string
 	token  string
+	grace  time.Duration
 }
 
 // InUseError says that the folder belongs to another process, PID if known.
@@ -107,6 +108,9 @@ func Open(c Config) (s *Server, err error) {
 	if c.Clients <= 0 {
 		c.Clients = 4
 	}
+	if c.Grace <= 0 {
+		c.Grace = 10 * time.Second
+	}
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:0"
 	}
@@ -123,7 +127,7 @@ func Open(c Config) (s *Server, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	s = &Server{dir: dir}
+	s = &Server{dir: dir, grace: c.Grace}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -149,16 +153,17 @@ func Open(c Config) (s *Server, err error) {
 	if s.engine, err = openEngine(c.Library, filepath.Join(dir, "data"), c.Clients); err != nil {
 		return s, fmt.Errorf("open %s: %w", dir, err)
 	}
-	var version strings.Builder
-	err = s.engine.run(context.Background(), statement{sql: "SELECT version()", format: "TSVRaw"}, func(b []byte) error {
-		version.Write(b)
+	var said strings.Builder
+	err = s.engine.run(context.Background(), statement{sql: "SELECT version(), timezone()", format: "TSVRaw"}, func(b []byte) error {
+		said.Write(b)
 		return nil
 	})
 	if err != nil {
 		return s, fmt.Errorf("ask the engine its version: %w", err)
 	}
+	version, zone, _ := strings.Cut(strings.TrimSpace(said.String()), "\t")
 	s.http = &http.Server{
-		Handler:           &bridge{engine: s.engine, spool: spool, user: user, password: s.token, version: strings.TrimSpace(version.String())},
+		Handler:           &bridge{engine: s.engine, spool: spool, user: user, password: s.token, version: version, timezone: zone},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // errors reach the client
 	}
@@ -171,8 +176,8 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// Run answers requests until ctx ends, lets those under way finish for some
-// seconds, kills the rest, and closes the engine.
+// Run answers requests until ctx ends, lets those under way finish for Config.Grace,
+// kills the rest, and closes the engine.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listen) }()
@@ -181,7 +186,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-served:
 		err = fmt.Errorf("serve ClickHouse on %s: %w", s.listen.Addr(), err)
 	case <-ctx.Done():
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 		defer cancel()
 		_ = s.http.Shutdown(end) // what goes on is killed by Close
 		_ = s.http.Close()
@@ -200,7 +205,7 @@ func (s *Server) Close() error {
 		_ = s.listen.Close() // again, after Run
 	}
 	if s.engine != nil {
-		end, cancel := context.WithTimeout(context.Background(), patience)
+		end, cancel := context.WithTimeout(context.Background(), s.grace)
 		err = s.engine.close(end)
 		cancel()
 	}

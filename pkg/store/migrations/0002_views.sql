@@ -42,7 +42,7 @@ LEFT JOIN
 (
     SELECT run_id, iteration, toNullable(count()) AS samples, toNullable(avg(entropy)) AS entropy, toNullable(avg(n_tokens)) AS length_generated,
            toNullable(countIf(finish_reason = 'stop') / count()) AS stopped,
-           toNullable(sum(n_tokens) / ((max(toUnixTimestamp64Micro(created_at)) - min(toUnixTimestamp64Micro(created_at) - latency_ms * 1000)) / 1e6)) AS tokens_per_s
+           toNullable(sum(n_tokens)) / nullIf((max(toUnixTimestamp64Micro(created_at)) - min(toUnixTimestamp64Micro(created_at) - latency_ms * 1000)) / 1e6, 0) AS tokens_per_s
     FROM samples FINAL GROUP BY run_id, iteration
 ) AS s ON s.run_id = i.run_id AND s.iteration = i.iteration
 LEFT JOIN (SELECT run_id, iteration, toNullable(count()) AS pairs FROM pairs FINAL WHERE epoch = 1 GROUP BY run_id, iteration) AS p ON p.run_id = i.run_id AND p.iteration = i.iteration
@@ -51,7 +51,7 @@ LEFT JOIN
     SELECT run_id, iteration, toNullable(count()) AS steps, toNullable(argMin(loss, step)) AS loss_first,
            toNullable(avgIf(loss, step > 0.75 * last)) AS loss_last, toNullable(avgIf(margin, step > 0.75 * last)) AS margin,
            toNullable(avgIf(accuracy, step > 0.75 * last)) AS accuracy, toNullable(avg(length_real)) AS length_real,
-           toNullable(sum(tokens) / sum(seconds)) AS tokens_per_s
+           toNullable(sum(tokens)) / nullIf(sum(seconds), 0) AS tokens_per_s
     FROM (SELECT *, max(step) OVER (PARTITION BY run_id, iteration) AS last FROM steps FINAL WHERE phase = 'spin')
     GROUP BY run_id, iteration
 ) AS t ON t.run_id = i.run_id AND t.iteration = i.iteration
