@@ -40,6 +40,8 @@ func (l *lab) weights(outs []int, in int) []values {
 	return ws
 }
 
+// testLinear makes its weights for training or not, by chance: the bits are the same, as those of
+// who samples and who trains must be.
 func testLinear(l *lab) {
 	for i, lc := range l.linearCases() {
 		x, ws, acc, dt := normal(l.rand, l.dt, lc.rows, lc.in, 1), l.weights(lc.outs, lc.in), i%2 == 1, l.actOrF32()

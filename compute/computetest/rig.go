@@ -18,9 +18,9 @@ type rig struct {
 
 const arenaBytes = 128 << 20
 
-func newRig(t *testing.T, dev compute.Device) *rig {
+func newRig(t *testing.T, dev compute.Device, l compute.Limits) *rig {
 	r := &rig{dev: dev, b: dev.NewBackend(), arena: dev.NewArena(arenaBytes)}
-	r.b.Reserve(limits)
+	r.b.Reserve(l)
 	t.Cleanup(func() {
 		r.arena.Free()
 		if err := dev.Close(); err != nil {

@@ -45,7 +45,7 @@ func (l *lab) sharedWeight() {
 		for i := range queues {
 			wait.Go(func() {
 				b := c.dev.NewBackend()
-				b.Reserve(limits)
+				b.Reserve(limits())
 				arena := c.dev.NewArena(1 << 20)
 				defer arena.Free()
 				xt, y := arena.Alloc(l.dt, rows, in), arena.Alloc(l.dt, rows, out)
