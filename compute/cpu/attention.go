@@ -98,27 +98,23 @@ func (j *attentionJob) do(thread, item int) {
 		s.state[i] = softmaxRow{top: float32(math.Inf(-1))}
 	}
 	j.loadHeads(s.q, j.q, t, head)
-	first := j.firstKey(t) / blockKeys
-	for block := first; ; block++ {
-		n := j.loadBlock(s, t, head, block)
+	acc := 0
+	for block := j.firstKey(t) / blockKeys; ; block++ {
+		n := j.findBlock(s, t, block)
 		if n <= 0 {
 			break
 		}
-		vectors := parts(n, 8)
-		j.k.transpose(2*parts(n, 16), dim/8, s.kt, blockStride, s.k, ld)
 		j.limits(s, t, block)
-		j.k.mulNN(rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
-		j.k.softmaxBlock(rows, vectors, s.s, blockStride, &s.state[0], j.h.Scale)
-		acc := 0
-		if block > first {
-			acc = 1
-			for i := range rows {
-				if a := s.state[i].alpha; a != 1 {
-					j.k.scale(dim, unsafe.Add(s.y, i*ld), a)
-				}
+		j.transposeKeys(s, head, n)
+		j.k.mulNN[compute.F32](rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+		j.k.softmaxBlock(rows, parts(n, 8), s.s, blockStride, &s.state[0], j.h.Scale)
+		for i := range rows {
+			if a := s.state[i].alpha; acc == 1 && a != 1 {
+				j.k.scale(dim, unsafe.Add(s.y, i*ld), a)
 			}
 		}
-		j.k.mulNN(rows, dim/16, 8*vectors, s.s, blockStride, s.v, ld, s.y, ld, acc)
+		j.weighValues(s, head, rows, n, acc)
+		acc = 1
 	}
 	for i := range rows {
 		token, c := int(t.token)+i/group, head*group+i%group
@@ -148,31 +144,76 @@ func (j *attentionJob) firstKey(t *tile) int {
 	return max(0, int(t.pos)-j.h.Window+1)
 }
 
-// loadBlock widens the keys and values of a block into s.k and s.v, as far as the tile's last row
-// sees them, zeros behind that, and says how many there are: 0 or less behind the last block.
-func (j *attentionJob) loadBlock(s *tileScratch, t *tile, head, block int) int {
+// findBlock says in s.runs where the keys and values of a block lie, as far as the tile's last row
+// sees them, and returns how many there are: 0 or less behind the last block.
+func (j *attentionJob) findBlock(s *tileScratch, t *tile, block int) int {
 	from := block * blockKeys
 	to := min(from+blockKeys, int(t.pos+t.tokens))
-	if to <= from {
-		return 0
-	}
-	if j.pageTokens > 0 {
+	switch {
+	case to <= from:
+	case j.pageTokens > 0:
 		s.runs = j.p.pageRuns(s.block[:0], t.segment, from, to, j.pageTokens, j.keys.rows/j.pageTokens)
-	} else {
+	default:
 		s.runs = j.p.forestRuns(s.block[:0], t.segment, from, to)
 	}
-	dim, ld := j.h.Dim, paddedDim(j.h.Dim)*4
-	widen, stride := j.k.widenRows[j.keys.dt], j.keys.stride
+	return to - from
+}
+
+// widen copies the block's rows of keys or values to dst, as F32.
+func (j *attentionJob) widen(dst unsafe.Pointer, s *tileScratch, src view, head int) {
+	ld := paddedDim(j.h.Dim) * 4
 	for _, r := range s.runs {
-		widen(r.n, dim, unsafe.Add(s.k, r.at*ld), ld, j.keys.at(r.row, head*dim), stride)
-		widen(r.n, dim, unsafe.Add(s.v, r.at*ld), ld, j.vals.at(r.row, head*dim), j.vals.stride)
+		j.k.widenRows[src.dt](r.n, j.h.Dim, unsafe.Add(dst, r.at*ld), ld, src.at(r.row, head*j.h.Dim), src.stride)
 	}
-	n := to - from
-	if rest := 16*parts(n, 16) - n; rest > 0 {
-		clear(elements[float32](unsafe.Add(s.k, n*ld), rest*ld/4))
-		clear(elements[float32](unsafe.Add(s.v, n*ld), rest*ld/4))
+}
+
+// transposeKeys fills s.kt: straight from memory where eight keys lie together, by way of s.k where
+// they do not. What it leaves behind key n is nobody's.
+func (j *attentionJob) transposeKeys(s *tileScratch, head, n int) {
+	dim := paddedDim(j.h.Dim)
+	ld, to := dim*4, 8*parts(n, 8)
+	if dim != j.h.Dim {
+		j.widen(s.k, s, j.keys, head)
+		j.k.transpose[compute.F32](to/8, dim/8, s.kt, blockStride, s.k, ld)
+		return
 	}
-	return n
+	runs := s.runs
+	for key := 0; key < to; {
+		for runs[0].at+runs[0].n <= key {
+			runs = runs[1:]
+		}
+		r := runs[0]
+		if together := (r.at + r.n - key) / 8; together > 0 {
+			j.k.transpose[j.keys.dt](together, dim/8, unsafe.Add(s.kt, 4*key), blockStride, j.keys.at(r.row+key-r.at, head*dim), j.keys.stride)
+			key += 8 * together
+			continue
+		}
+		for _, r := range runs {
+			from, end := max(r.at, key), min(r.at+r.n, key+8)
+			if from >= end {
+				break
+			}
+			j.k.widenRows[j.keys.dt](end-from, dim, unsafe.Add(s.k, (from-key)*ld), ld, j.keys.at(r.row+from-r.at, head*dim), j.keys.stride)
+		}
+		j.k.transpose[compute.F32](1, dim/8, unsafe.Add(s.kt, 4*key), blockStride, s.k, ld)
+		key += 8
+	}
+}
+
+// weighValues sets, or adds to, s.y the sum of the block's values weighed by s.s. Values are read
+// where they lie, unless they are widened for many rows or lie in many places.
+func (j *attentionJob) weighValues(s *tileScratch, head, rows, n, acc int) {
+	dim := paddedDim(j.h.Dim)
+	ld := dim * 4
+	if dim != j.h.Dim || len(s.runs) > 8 || j.vals.dt != compute.F32 && rows > 12 {
+		j.widen(s.v, s, j.vals, head)
+		j.k.mulNN[compute.F32](rows, dim/16, n, s.s, blockStride, s.v, ld, s.y, ld, acc)
+		return
+	}
+	for _, r := range s.runs {
+		j.k.mulNN[j.vals.dt](rows, dim/16, r.n, unsafe.Add(s.s, 4*r.at), blockStride, j.vals.at(r.row, head*dim), j.vals.stride, s.y, ld, acc)
+		acc = 1
+	}
 }
 
 // limits sets which keys of a block each row of the tile sees.

@@ -51,18 +51,20 @@ func (j *gradientJob) tile(s *tileScratch, t *tile, head int, sumK, sumV unsafe.
 	j.diagonal(s, t, head, rows)
 	acc := 0
 	for block := j.firstKey(t) / blockKeys; ; block++ {
-		n := j.loadBlock(s, t, head, block)
+		n := j.findBlock(s, t, block)
 		if n <= 0 {
 			break
 		}
 		vectors, panels := parts(n, 8), parts(n, 16)
-		j.k.transpose(2*panels, dim/8, s.kt, blockStride, s.k, ld)
-		j.k.transpose(2*panels, dim/8, s.vt, blockStride, s.v, ld)
 		j.limits(s, t, block)
-		j.k.mulNN(rows, panels, dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
-		j.k.mulNN(rows, panels, dim, s.dy, ld, s.vt, blockStride, s.dp, blockStride, 0)
+		j.widen(s.k, s, j.keys, head)
+		j.widen(s.v, s, j.vals, head)
+		j.k.transpose[compute.F32](vectors, dim/8, s.kt, blockStride, s.k, ld)
+		j.k.transpose[compute.F32](vectors, dim/8, s.vt, blockStride, s.v, ld)
+		j.k.mulNN[compute.F32](rows, panels, dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+		j.k.mulNN[compute.F32](rows, panels, dim, s.dy, ld, s.vt, blockStride, s.dp, blockStride, 0)
 		j.k.gradBlock(rows, vectors, s.s, s.dp, blockStride, &s.state[0], j.h.Scale)
-		j.k.mulNN(rows, dim/16, 8*vectors, s.dp, blockStride, s.k, ld, s.y, ld, acc)
+		j.k.mulNN[compute.F32](rows, dim/16, n, s.dp, blockStride, s.k, ld, s.y, ld, acc)
 		for _, r := range s.runs {
 			j.k.mulTN(r.n, dim/16, rows, unsafe.Add(s.s, 4*r.at), blockStride, s.dy, ld, unsafe.Add(sumV, r.row*ld), ld, 1)
 			j.k.mulTN(r.n, dim/16, rows, unsafe.Add(s.dp, 4*r.at), blockStride, s.q, ld, unsafe.Add(sumK, r.row*ld), ld, 1)
@@ -83,8 +85,8 @@ func (j *gradientJob) diagonal(s *tileScratch, t *tile, head, rows int) {
 	j.loadHeads(s.y, j.y, t, head)
 	for i := 0; i < rows; i += 16 {
 		n := min(16, rows-i)
-		j.k.transpose(2, dim/8, s.kt, blockStride, unsafe.Add(s.y, i*ld), ld)
-		j.k.mulNN(n, 1, dim, unsafe.Add(s.dy, i*ld), ld, s.kt, blockStride, s.s, blockStride, 0)
+		j.k.transpose[compute.F32](2, dim/8, s.kt, blockStride, unsafe.Add(s.y, i*ld), ld)
+		j.k.mulNN[compute.F32](n, 1, dim, unsafe.Add(s.dy, i*ld), ld, s.kt, blockStride, s.s, blockStride, 0)
 		for r := range n {
 			s.state[i+r].d = *(*float32)(unsafe.Add(s.s, r*(blockStride+4)))
 		}

@@ -18,7 +18,7 @@ func (j *embedJob) do(_, item int) {
 func (b *Backend) Embed(x compute.Tensor, w compute.Weight, ids compute.Tensor) {
 	compute.CheckEmbed(x, w, ids)
 	j := &b.vector.embed
-	*j = embedJob{viewOf(x), viewOf(ids), any(w).(*weight)}
+	*j = embedJob{viewOf(x), viewOf(ids), w.(*weight)}
 	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 

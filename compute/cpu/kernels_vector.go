@@ -47,13 +47,17 @@ type vectorKernels struct {
 	// expSum sets e = exp((z − top)/temperature) and returns Σ e.
 	expSum func(n int, e, z unsafe.Pointer, top, temperature float32) float32
 
-	// mulNN and mulTN set C [rows, 16·panels] = A·B, or add to it where acc is 1. B is
-	// [k, 16·panels], A [rows, k], or [k, rows] for mulTN; k > 0. Each element of C is one chain of
-	// multiply-adds in the order of k, that begins at 0 or, with acc, at its old value: cutting
-	// rows, columns or k changes no bit.
-	mulNN, mulTN func(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
-	// transpose sets dst[c][r] = src[r][c] for 8·rows8 rows and 8·cols8 columns, both > 0.
-	transpose func(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
+	// sumAbove returns Σ w over the elements x ≥ cut.
+	sumAbove func(n int, w, x unsafe.Pointer, cut float32) float32
+	// above writes i + first of each x[i] ≥ cut to index, in order, and returns their number. n is a
+	// multiple of 8.
+	above func(n int, x unsafe.Pointer, cut float32, first int32, index unsafe.Pointer) int
+
+	// mulNN and mulTN multiply tiles of F32; the pair is for B's dtype.
+	mulNN [2]product
+	mulTN product
+	// transpose sets dst[c][r] = src[r][c], widened, for 8·rows8 rows and 8·cols8 columns, both > 0.
+	transpose [2]func(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
 	// softmaxBlock turns a block of scores [rows, 8·vectors], row by row, into
 	// exp(scale·score − top), 0 outside [from, to), and brings top, sum and alpha up to date; scale > 0.
 	softmaxBlock func(rows, vectors int, s unsafe.Pointer, lds int, state *softmaxRow, scale float32)
@@ -61,6 +65,12 @@ type vectorKernels struct {
 	// outside [from, to).
 	gradBlock func(rows, vectors int, s, dp unsafe.Pointer, lds int, state *softmaxRow, scale float32)
 }
+
+// product sets C [rows, 16·panels] = A·B, or adds to it where acc is 1. B is [k, 16·panels], A
+// [rows, k], or [k, rows] for mulTN; k > 0. Each element of C is one chain of multiply-adds in the
+// order of k, that begins at 0 or, with acc, at its old value: cutting rows, columns or k changes no
+// bit.
+type product func(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
 
 // softmaxRow is one row of scores while blocks of keys go by. The assembly knows its layout.
 type softmaxRow struct {

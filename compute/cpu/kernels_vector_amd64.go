@@ -29,9 +29,11 @@ func newVectorKernels(isa string) vectorKernels {
 		narrow:         [2]func(int, unsafe.Pointer, unsafe.Pointer, float32){avx2NarrowF32, avx2NarrowBF16},
 		expSum:         avx2ExpSum,
 		maximum:        avx2Maximum,
-		mulNN:          avx2MulNN,
+		sumAbove:       avx2SumAbove,
+		above:          avx2Above,
+		mulNN:          [2]product{avx2MulNNF32, avx2MulNNBF16},
 		mulTN:          avx2MulTN,
-		transpose:      avx2Transpose,
+		transpose:      [2]func(int, int, unsafe.Pointer, int, unsafe.Pointer, int){avx2TransposeF32, avx2TransposeBF16},
 		softmaxBlock:   avx2SoftmaxBlock,
 		gradBlock:      avx2GradBlock,
 	}
@@ -122,13 +124,25 @@ func avx2ExpSum(n int, e unsafe.Pointer, z unsafe.Pointer, top float32, temperat
 func avx2Maximum(n int, x unsafe.Pointer) float32
 
 //go:noescape
-func avx2MulNN(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+func avx2SumAbove(n int, w, x unsafe.Pointer, cut float32) float32
+
+//go:noescape
+func avx2Above(n int, x unsafe.Pointer, cut float32, first int32, index unsafe.Pointer) int
+
+//go:noescape
+func avx2MulNNBF16(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+//go:noescape
+func avx2MulNNF32(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
 
 //go:noescape
 func avx2MulTN(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
 
 //go:noescape
-func avx2Transpose(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
+func avx2TransposeBF16(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
+
+//go:noescape
+func avx2TransposeF32(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)
 
 //go:noescape
 func avx2SoftmaxBlock(rows, vectors int, s unsafe.Pointer, lds int, state *softmaxRow, scale float32)

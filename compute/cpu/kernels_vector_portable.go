@@ -26,9 +26,11 @@ func portableVector() vectorKernels {
 		narrow:         [2]func(int, unsafe.Pointer, unsafe.Pointer, float32){narrow[float32], narrow[uint16]},
 		maximum:        maximum,
 		expSum:         expSum,
-		mulNN:          mulNN,
+		sumAbove:       sumAbove,
+		above:          above,
+		mulNN:          [2]product{mulNN[float32], mulNN[uint16]},
 		mulTN:          mulTN,
-		transpose:      transpose,
+		transpose:      [2]func(int, int, unsafe.Pointer, int, unsafe.Pointer, int){transpose[float32], transpose[uint16]},
 		softmaxBlock:   softmaxBlock,
 		gradBlock:      gradBlock,
 	}
@@ -53,7 +55,7 @@ func rounded[T float](f float32) (x T) {
 	return x
 }
 
-func elements[T float](p unsafe.Pointer, n int) []T { return unsafe.Slice((*T)(p), n) }
+func elements[T float | int32](p unsafe.Pointer, n int) []T { return unsafe.Slice((*T)(p), n) }
 
 // exp is 0 below −87, as the assembly's is.
 func exp(x float32) float32 {
@@ -182,36 +184,58 @@ func expSum(n int, e, z unsafe.Pointer, top, temperature float32) float32 {
 	return float32(sum)
 }
 
-func mulNN(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int) {
+func sumAbove(n int, w, x unsafe.Pointer, cut float32) float32 {
+	var sum float64
+	ws := elements[float32](w, n)
+	for i, x := range elements[float32](x, n) {
+		if x >= cut {
+			sum += float64(ws[i])
+		}
+	}
+	return float32(sum)
+}
+
+func above(n int, x unsafe.Pointer, cut float32, first int32, index unsafe.Pointer) int {
+	found, to := 0, elements[int32](index, n)
+	for i, x := range elements[float32](x, n) {
+		if x >= cut {
+			to[found] = first + int32(i)
+			found++
+		}
+	}
+	return found
+}
+
+func mulNN[T float](rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int) {
 	for r := range rows {
-		mulRow(panels, k, unsafe.Add(a, r*lda), 4, b, ldb, unsafe.Add(c, r*ldc), acc)
+		mulRow[T](panels, k, unsafe.Add(a, r*lda), 4, b, ldb, unsafe.Add(c, r*ldc), acc)
 	}
 }
 
 func mulTN(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int) {
 	for r := range rows {
-		mulRow(panels, k, unsafe.Add(a, 4*r), lda, b, ldb, unsafe.Add(c, r*ldc), acc)
+		mulRow[float32](panels, k, unsafe.Add(a, 4*r), lda, b, ldb, unsafe.Add(c, r*ldc), acc)
 	}
 }
 
 // mulRow is one row of C; A's elements lie step bytes apart.
-func mulRow(panels, k int, a unsafe.Pointer, step int, b unsafe.Pointer, ldb int, c unsafe.Pointer, acc int) {
+func mulRow[T float](panels, k int, a unsafe.Pointer, step int, b unsafe.Pointer, ldb int, c unsafe.Pointer, acc int) {
 	cs := elements[float32](c, 16*panels)
 	if acc == 0 {
 		clear(cs)
 	}
 	for p := range k {
 		x := *(*float32)(unsafe.Add(a, p*step))
-		for j, y := range elements[float32](unsafe.Add(b, p*ldb), len(cs)) {
-			cs[j] += x * y
+		for j, y := range elements[T](unsafe.Add(b, p*ldb), len(cs)) {
+			cs[j] += x * wide(y)
 		}
 	}
 }
 
-func transpose(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int) {
+func transpose[T float](rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int) {
 	for r := range 8 * rows8 {
-		for c, x := range elements[float32](unsafe.Add(src, r*lds), 8*cols8) {
-			*(*float32)(unsafe.Add(dst, c*ldd+4*r)) = x
+		for c, x := range elements[T](unsafe.Add(src, r*lds), 8*cols8) {
+			*(*float32)(unsafe.Add(dst, c*ldd+4*r)) = wide(x)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -137,6 +138,9 @@ var rowCalls = []rowCall{
 		return 0
 	}},
 	{"maximum", "f", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 { return k.maximum(n, p[0]) }},
+	{"sumAbove", "ff", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 {
+		return k.sumAbove(n, p[0], p[1], 0.3)
+	}},
 	{"expSum", "ff", func(k *vectorKernels, dt compute.DType, n int, p []unsafe.Pointer) float32 {
 		return k.expSum(n, p[0], p[1], 9, 0.7)
 	}},
@@ -202,7 +206,7 @@ func TestRowKernelsByElement(t *testing.T) {
 	for _, isa := range Instructions() {
 		k := newVectorKernels(isa)
 		for _, c := range rowCalls {
-			if c.name == "maximum" || c.name == "sumSquares" || c.name == "normDot" {
+			if c.name == "maximum" || c.name == "sumSquares" || c.name == "normDot" || c.name == "sumAbove" {
 				continue
 			}
 			for _, dt := range []compute.DType{compute.F32, compute.BF16} {
@@ -291,6 +295,67 @@ func TestNarrowRounds(t *testing.T) {
 			k.narrow[compute.F32](1, unsafe.Pointer(&y), unsafe.Pointer(&x), 1)
 			if want := compute.BF16FromF32(y[0]); got != want {
 				t.Fatalf("%s: %08x rounds to %04x, want %04x", isa, b, got, want)
+			}
+		}
+	}
+}
+
+// Products and transpositions against the portable ones, in F32 and BF16, at all heights of a tile.
+func TestTileKernels(t *testing.T) {
+	want := portableVector()
+	for _, isa := range vectorISAs() {
+		have := newVectorKernels(isa)
+		for _, dt := range []compute.DType{compute.F32, compute.BF16} {
+			r := rand.New(rand.NewPCG(9, 10))
+			for rows := 1; rows < 20; rows++ {
+				k, panels, acc := 1+r.IntN(70), 1+r.IntN(4), rows%2
+				ld := 16*panels + r.IntN(3)
+				a, b := newBuffer(r, compute.F32, 70*20), newBuffer(r, dt, k*ld)
+				x := newBuffer(r, compute.F32, rows*ld)
+				y := x.clone()
+				check := func(what string) {
+					t.Helper()
+					for i := range rows * ld {
+						if !(math.Abs(float64(x.at(i)-y.at(i))) <= 1e-4) {
+							t.Fatalf("%s %s %v: rows %d, k %d, panels %d: element %d is %v, want %v", isa, what, dt, rows, k, panels, i, x.at(i), y.at(i))
+						}
+					}
+				}
+				have.mulNN[dt](rows, panels, k, a.p(), 280, b.p(), dt.Size()*ld, x.p(), 4*ld, acc)
+				want.mulNN[dt](rows, panels, k, a.p(), 280, b.p(), dt.Size()*ld, y.p(), 4*ld, acc)
+				check("mulNN")
+				if dt == compute.F32 {
+					have.mulTN(rows, panels, k, a.p(), 80, b.p(), 4*ld, x.p(), 4*ld, acc)
+					want.mulTN(rows, panels, k, a.p(), 80, b.p(), 4*ld, y.p(), 4*ld, acc)
+					check("mulTN")
+				}
+			}
+			src := newBuffer(r, dt, 24*20)
+			x := newBuffer(r, compute.F32, 24*20)
+			y := x.clone()
+			have.transpose[dt](2, 2, x.p(), 80, src.p(), dt.Size()*20)
+			want.transpose[dt](2, 2, y.p(), 80, src.p(), dt.Size()*20)
+			for i := range x.n {
+				if x.at(i) != y.at(i) {
+					t.Fatalf("%s transpose %v: element %d is %v, want %v", isa, dt, i, x.at(i), y.at(i))
+				}
+			}
+		}
+	}
+}
+
+func TestAbove(t *testing.T) {
+	want := portableVector()
+	for _, isa := range vectorISAs() {
+		have := newVectorKernels(isa)
+		r := rand.New(rand.NewPCG(11, 12))
+		for n := 0; n < 200; n += 8 {
+			x := newBuffer(r, compute.F32, n)
+			a, b := make([]int32, n+1), make([]int32, n+1)
+			na := have.above(n, x.p(), 0.5, 7, unsafe.Pointer(&a[0]))
+			nb := want.above(n, x.p(), 0.5, 7, unsafe.Pointer(&b[0]))
+			if na != nb || !slices.Equal(a, b) {
+				t.Fatalf("%s: n %d: %v, want %v", isa, n, a[:na], b[:nb])
 			}
 		}
 	}

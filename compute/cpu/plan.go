@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/seed-8780d58e/spin/compute"
 )
@@ -121,8 +122,8 @@ func (p *plan) cut() {
 	}
 }
 
-// forestRuns says where positions [from, to) of a segment lie in the batch, its ancestors' included.
-// It appends to runs.
+// forestRuns says where positions [from, to) of a segment lie in the batch, its ancestors' included,
+// in the order of positions. runs is empty.
 func (p *plan) forestRuns(runs []run, segment int32, from, to int) []run {
 	for s, end := segment, to; end > from; s = p.parent[s] {
 		token := int(p.start[s])
@@ -132,10 +133,12 @@ func (p *plan) forestRuns(runs []run, segment int32, from, to int) []run {
 			end = begin
 		}
 	}
+	slices.Reverse(runs)
 	return runs
 }
 
-// pageRuns says where positions [from, to) of a segment lie in a cache of so many pages.
+// pageRuns says where positions [from, to) of a segment lie in a cache of so many pages, in the order
+// of positions. runs is empty.
 func (p *plan) pageRuns(runs []run, segment int32, from, to, pageTokens, cachePages int) []run {
 	list := p.layout.Pages[segment]
 	for pos := from; pos < to; {

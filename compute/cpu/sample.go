@@ -8,8 +8,7 @@ import (
 )
 
 // sampleChunk is the ids whose largest logit and whose sum of exponentials are kept: sums over the
-// vocabulary are chunk sums in F32, added up in float64 in id order, and a chunk whose largest logit
-// is cut is never looked at again.
+// vocabulary are chunk sums in F32, added up in float64 in id order.
 const sampleChunk = 256
 
 // sampleJob is cut into rows.
@@ -22,6 +21,7 @@ type sampleJob struct {
 
 // sampleRow is one row being drawn.
 type sampleRow struct {
+	k    *vectorKernels
 	z, e []float32 // [V] logits, and exp((z − top)/temperature)
 	tops []float32 // [chunks] largest logits
 	sums []float32 // [chunks] Σ e
@@ -45,18 +45,18 @@ func (j *sampleJob) do(thread, r int) {
 		memory = memory[n:]
 		return p
 	}
-	s := sampleRow{z: j.z.floats(r), e: piece(v), tops: piece(chunks), sums: piece(chunks), cz: piece(v), ce: piece(v)}
+	s := sampleRow{k: j.k, z: j.z.floats(r), e: piece(v), tops: piece(chunks), sums: piece(chunks), cz: piece(v), ce: piece(v)}
 	s.id = unsafe.Slice((*int32)(unsafe.Pointer(&memory[0])), v)
 
 	id, logp := -1, math.NaN()
-	if top := s.largest(j.k); top-top == 0 { // neither NaN nor infinite
-		lse := float64(top) + math.Log(s.exponentials(j.k, top, 1))
+	if top := s.largest(); top-top == 0 { // neither NaN nor infinite
+		lse := float64(top) + math.Log(s.exponentials(top, 1))
 		switch t := j.temperature.float(r); {
 		case t == 0:
 			id = s.first(top)
 		default:
 			if t != 1 {
-				s.exponentials(j.k, top, t)
+				s.exponentials(top, t)
 			}
 			id = s.draw(top, t, j.topK.int(r), j.topP.float(r), j.uniform(r))
 		}
@@ -72,20 +72,20 @@ func (j *sampleJob) uniform(r int) float64 {
 }
 
 // largest is the largest logit, or NaN where there is one.
-func (s *sampleRow) largest(k *vectorKernels) float32 {
+func (s *sampleRow) largest() float32 {
 	for c := range s.tops {
 		from, to := part(c, sampleChunk, len(s.z))
-		s.tops[c] = k.maximum(to-from, unsafe.Pointer(&s.z[from]))
+		s.tops[c] = s.k.maximum(to-from, unsafe.Pointer(&s.z[from]))
 	}
-	return k.maximum(len(s.tops), unsafe.Pointer(&s.tops[0]))
+	return s.k.maximum(len(s.tops), unsafe.Pointer(&s.tops[0]))
 }
 
 // exponentials fills e and sums, and returns Σ e.
-func (s *sampleRow) exponentials(k *vectorKernels, top, temperature float32) float64 {
+func (s *sampleRow) exponentials(top, temperature float32) float64 {
 	var total float64
 	for c := range s.sums {
 		from, to := part(c, sampleChunk, len(s.z))
-		s.sums[c] = k.expSum(to-from, unsafe.Pointer(&s.e[from]), unsafe.Pointer(&s.z[from]), top, temperature)
+		s.sums[c] = s.k.expSum(to-from, unsafe.Pointer(&s.e[from]), unsafe.Pointer(&s.z[from]), top, temperature)
 		total += float64(s.sums[c])
 	}
 	return total
@@ -173,19 +173,17 @@ func (s *sampleRow) lastOf(ids []int32) int {
 // candidates lists the ids whose logit is at least least, in id order, with their logits and
 // exponentials beside them, and returns their number and the sum of their exponentials.
 func (s *sampleRow) candidates(least float32) (n int, total float64) {
-	for c, top := range s.tops {
-		if top < least {
-			continue
+	whole := len(s.z) &^ 7
+	n = s.k.above(whole, unsafe.Pointer(&s.z[0]), least, 0, unsafe.Pointer(&s.id[0]))
+	for i := whole; i < len(s.z); i++ {
+		if s.z[i] >= least {
+			s.id[n] = int32(i)
+			n++
 		}
-		from, to := part(c, sampleChunk, len(s.z))
-		for i, z := range s.z[from:to] {
-			if z >= least {
-				e := s.e[from+i]
-				s.id[n], s.cz[n], s.ce[n] = int32(from+i), z, e
-				total += float64(e)
-				n++
-			}
-		}
+	}
+	for i, id := range s.id[:n] {
+		s.cz[i], s.ce[i] = s.z[id], s.e[id]
+		total += float64(s.ce[i])
 	}
 	return n, total
 }
@@ -195,56 +193,72 @@ func (s *sampleRow) candidates(least float32) (n int, total float64) {
 func (s *sampleRow) kthLargest(k int) float32 {
 	bound := float32(math.Inf(-1))
 	if k <= len(s.tops) {
-		tops := s.cz[:copy(s.cz, s.tops)]
-		bound = nth(tops, s.ce, float64(k), false)
+		bound = nth(s.cz[:copy(s.cz, s.tops)], nil, float64(k))
 	}
 	n, _ := s.candidates(bound)
-	return nth(s.cz[:n], s.ce, float64(k), false)
+	return nth(s.cz[:n], nil, float64(k))
 }
 
 // nucleus is the largest logit x such that the ids of logits ≥ x hold the share topP of the
-// probability of those ≥ least.
+// probability of those ≥ least. The interval that x lies in is halved until it holds little.
 func (s *sampleRow) nucleus(top, temperature, least float32, topP float64) float32 {
-	n, total := 0, 0.0
-	if math.IsInf(float64(least), -1) {
-		for _, x := range s.sums {
-			total += float64(x)
+	low := max(least, top-90*temperature, -math.MaxFloat32) // below, exponentials are 0
+	high := math.Nextafter32(top, float32(math.Inf(1)))
+	total := s.mass(low)
+	target, fromLow, fromHigh := topP*total, total, 0.0 // fromLow ≥ target > fromHigh
+	for i := 0; i < 24 && fromLow-fromHigh > total/64; i++ {
+		mid := low/2 + high/2
+		if mid <= low || mid >= high {
+			break
 		}
-		// Nearly always the ids within a factor e⁸ of the first hold enough.
-		least = top - 8*temperature
-		var sum float64
-		if n, sum = s.candidates(least); sum < topP*total {
-			n, total = s.candidates(float32(math.Inf(-1)))
+		if m := s.mass(mid); m >= target {
+			low, fromLow = mid, m
+		} else {
+			high, fromHigh = mid, m
 		}
-	} else {
-		n, total = s.candidates(least)
 	}
-	return nth(s.cz[:n], s.ce[:n], topP*total, true)
+	n, _ := s.candidates(low)
+	m := 0
+	for i := range n {
+		if s.cz[i] < high {
+			s.cz[m], s.ce[m] = s.cz[i], s.ce[i]
+			m++
+		}
+	}
+	return nth(s.cz[:m], s.ce[:m], target-fromHigh)
 }
 
-// nth is the largest z such that the elements ≥ z weigh target or more: each 1, or with weighted
-// its w. It permutes z and, with weighted, w. Elements that all together weigh less give the
-// smallest.
-func nth(z, w []float32, target float64, weighted bool) float32 {
+// mass is Σ e over the logits ≥ cut.
+func (s *sampleRow) mass(cut float32) (sum float64) {
+	for c, top := range s.tops {
+		if top >= cut {
+			from, to := part(c, sampleChunk, len(s.z))
+			sum += float64(s.k.sumAbove(to-from, unsafe.Pointer(&s.e[from]), unsafe.Pointer(&s.z[from]), cut))
+		}
+	}
+	return sum
+}
+
+// nth is the largest z such that the elements ≥ z weigh target or more: w of each, or 1 where w is
+// nil. Elements that all together weigh less give the smallest. It permutes z and w.
+func nth(z, w []float32, target float64) float32 {
 	for {
 		if len(z) == 1 {
 			return z[0]
 		}
-		pivot := max(min(z[0], z[len(z)/2]), min(max(z[0], z[len(z)/2]), z[len(z)-1])) // median of three
-		// above: z[:a] > pivot, z[a:i] = pivot, z[b:] < pivot
+		first, mid, last := z[0], z[len(z)/2], z[len(z)-1]
+		pivot := max(min(first, mid), min(max(first, mid), last))
+		// z[:a] > pivot, z[a:i] = pivot, z[b:] < pivot
 		var above, equal float64
 		a, b := 0, len(z)
 		for i := 0; i < b; {
 			x, weight := z[i], 1.0
-			if weighted {
+			if w != nil {
 				weight = float64(w[i])
 			}
 			switch {
 			case x > pivot:
-				z[i], z[a] = z[a], x
-				if weighted {
-					w[i], w[a] = w[a], w[i]
-				}
+				swap(z, w, i, a)
 				above += weight
 				a++
 				i++
@@ -253,21 +267,29 @@ func nth(z, w []float32, target float64, weighted bool) float32 {
 				i++
 			default:
 				b--
-				z[i], z[b] = z[b], x
-				if weighted {
-					w[i], w[b] = w[b], w[i]
-				}
+				swap(z, w, i, b)
 			}
 		}
 		switch {
-		case a > 0 && above >= target:
-			z, w = z[:a], w[:a]
+		case above >= target && a > 0:
+			b, a = a, 0
 		case above+equal >= target || b == len(z):
 			return pivot
 		default:
 			target -= above + equal
-			z, w = z[b:], w[b:]
+			a, b = b, len(z)
 		}
+		z = z[a:b]
+		if w != nil {
+			w = w[a:b]
+		}
+	}
+}
+
+func swap(z, w []float32, i, j int) {
+	z[i], z[j] = z[j], z[i]
+	if w != nil {
+		w[i], w[j] = w[j], w[i]
 	}
 }
 

@@ -2,12 +2,15 @@ package main
 
 import "fmt"
 
-// product writes C (+)= A·B for a tile of attention. C [rows, 16·panels] and B [k, 16·panels] are
-// row-major, A is [rows, k] or, transposed, [k, rows]; leading dimensions in bytes. Each element of C
+// product writes C (+)= A·B for a tile of attention. C [rows, 16·panels] and B [k, 16·panels], F32 or
+// BF16, are row-major, A is [rows, k] or, transposed, [k, rows]; leading dimensions in bytes. Each element of C
 // is one chain of fused multiply-adds in the order of k, beginning at 0 or, with acc, at its old
 // value: so it has the same bits however the tile is cut.
-func product(name string, transposed bool) {
+func product(name string, transposed bool, b dtype) {
 	name = symbol(name)
+	if !transposed {
+		name += b.String()
+	}
 	p("\n// func %s(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)", name)
 	p("TEXT ·%s(SB), NOSPLIT, $0-80", name)
 	p("\tMOVQ lda+32(FP), R9\n\tMOVQ ldb+48(FP), SI\n\tMOVQ ldc+64(FP), R11")
@@ -38,7 +41,12 @@ func product(name string, transposed bool) {
 		if !transposed {
 			p("\tLEAQ (R9)(R9*2), R8\n\tADDQ AX, R8")
 		}
-		p("\tPCALIGN $32\nk%d:\n\tVMOVUPS (BX), Y12\n\tVMOVUPS 32(BX), Y13", m)
+		p("\tPCALIGN $32\nk%d:", m)
+		if b == f32 {
+			p("\tVMOVUPS (BX), Y12\n\tVMOVUPS 32(BX), Y13")
+		} else {
+			p("\tVPMOVZXWD (BX), Y12\n\tVPMOVZXWD 16(BX), Y13\n\tVPSLLD $16, Y12, Y12\n\tVPSLLD $16, Y13, Y13")
+		}
 		for i := range m {
 			a, t := fmt.Sprintf("%d(AX)", 4*i), 14+i%2
 			if !transposed {
@@ -56,7 +64,7 @@ func product(name string, transposed bool) {
 			c := at("DI", "R10", "R11", i)
 			p("\tVMOVUPS Y%d, %s\n\tVMOVUPS Y%d, 32%s", 2*i, c, 2*i+1, c)
 		}
-		p("\tADDQ $64, DI\n\tADDQ $64, R10\n\tADDQ $64, DX\n\tDECQ R12\n\tJNZ panel%d", m)
+		p("\tADDQ $64, DI\n\tADDQ $64, R10\n\tADDQ $%d, DX\n\tDECQ R12\n\tJNZ panel%d", map[dtype]int{f32: 64, bf16: 32}[b], m)
 		if transposed {
 			p("\tADDQ $%d, a+24(FP)", 4*m)
 		} else {
@@ -66,16 +74,31 @@ func product(name string, transposed bool) {
 	}
 }
 
-// transpose writes dst[c][r] = src[r][c] in blocks of eight by eight; leading dimensions in bytes.
-func transpose() {
-	p("\n// func avx2Transpose(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)")
-	p("TEXT ·avx2Transpose(SB), NOSPLIT, $0-48")
-	p("\tMOVQ ldd+24(FP), R8\n\tMOVQ lds+40(FP), R9\n\tLEAQ (R8)(R8*2), R10\n\tLEAQ (R9)(R9*2), R11")
+// transpose writes dst[c][r] = src[r][c], widened, in blocks of eight by eight; leading dimensions in
+// bytes.
+func transpose(dt dtype) {
+	name := symbol("transpose" + dt.String())
+	p("\n// func %s(rows8, cols8 int, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int)", name)
+	p("TEXT ·%s(SB), NOSPLIT, $0-48", name)
+	p("\tMOVQ ldd+24(FP), R8\n\tMOVQ lds+40(FP), R9\n\tLEAQ (R8)(R8*2), R10\n\tLEAQ (R9)(R9*2), R11\n\tVPXOR X15, X15, X15")
 	p("rows:\n\tMOVQ dst+16(FP), DI\n\tMOVQ src+32(FP), SI\n\tMOVQ cols8+8(FP), CX")
 	p("cols:\n\tLEAQ (SI)(R9*4), DX")
+	steps := []string{"", "(R9*1)", "(R9*2)", "(R11*1)"}
+	if dt == bf16 {
+		for i, step := range steps {
+			p("\tVMOVDQU (SI)%s, X%d\n\tVINSERTI128 $1, (DX)%s, Y%d, Y%d", step, 8+i, step, 8+i, 8+i)
+		}
+	}
 	for half := range 2 {
-		for i, step := range []string{"", "(R9*1)", "(R9*2)", "(R11*1)"} {
-			p("\tVMOVUPS %d(SI)%s, X%d\n\tVINSERTF128 $1, %d(DX)%s, Y%d, Y%d", 16*half, step, i, 16*half, step, i, i)
+		for i, step := range steps {
+			switch {
+			case dt == f32:
+				p("\tVMOVUPS %d(SI)%s, X%d\n\tVINSERTF128 $1, %d(DX)%s, Y%d, Y%d", 16*half, step, i, 16*half, step, i, i)
+			case half == 0:
+				p("\tVPUNPCKLWD Y%d, Y15, Y%d", 8+i, i)
+			default:
+				p("\tVPUNPCKHWD Y%d, Y15, Y%d", 8+i, i)
+			}
 		}
 		p("\tVUNPCKLPS Y1, Y0, Y4\n\tVUNPCKHPS Y1, Y0, Y5\n\tVUNPCKLPS Y3, Y2, Y6\n\tVUNPCKHPS Y3, Y2, Y7")
 		p("\tVUNPCKLPD Y6, Y4, Y0\n\tVUNPCKHPD Y6, Y4, Y1\n\tVUNPCKLPD Y7, Y5, Y2\n\tVUNPCKHPD Y7, Y5, Y3")
@@ -84,7 +107,7 @@ func transpose() {
 		}
 		p("\tLEAQ (DI)(R8*4), DI")
 	}
-	p("\tADDQ $32, SI\n\tDECQ CX\n\tJNZ cols")
+	p("\tADDQ $%d, SI\n\tDECQ CX\n\tJNZ cols", map[dtype]int{f32: 32, bf16: 16}[dt])
 	p("\tADDQ $32, dst+16(FP)\n\tLEAQ (R9*8), AX\n\tADDQ AX, src+32(FP)\n\tDECQ rows8+0(FP)\n\tJNZ rows")
 	p("\tVZEROUPPER\n\tRET")
 }
@@ -159,20 +182,4 @@ func gradBlock() {
 	p("\tADDQ $32, DX\n\tADDQ $32, DI\n\tDECQ R10\n\tJNZ grad")
 	p("rest:\n\tVXORPS Y0, Y0, Y0\n\tTESTQ R11, R11\n\tJEQ next\nclear:\n\tVMOVUPS Y0, (DX)\n\tVMOVUPS Y0, (DI)\n\tADDQ $32, DX\n\tADDQ $32, DI\n\tDECQ R11\n\tJNZ clear")
 	p("next:\n\tADDQ lds+32(FP), AX\n\tADDQ lds+32(FP), SI\n\tADDQ $%d, BX\n\tDECQ rows+0(FP)\n\tJNZ row\n\tVZEROUPPER\n\tRET", rowBytes)
-}
-
-// maximum returns the largest element of a row, or NaN where it holds one.
-func maximum() {
-	p("\n// func avx2Maximum(n int, x unsafe.Pointer) float32")
-	p("TEXT ·avx2Maximum(SB), NOSPLIT, $0-20")
-	p("\tMOVQ n+0(FP), CX\n\tMOVQ x+8(FP), SI\n\tVMOVUPS constants<>+%d(SB), Y1\n\tVMOVAPS Y1, Y2\n\tVXORPS Y3, Y3, Y3", cNegInf)
-	one := func() { p("\tVCMPPS $3, Y0, Y0, Y4\n\tVORPS Y4, Y3, Y3\n\tVMAXPS Y0, Y1, Y1") }
-	p("loop:\n\tCMPQ CX, $8\n\tJLT tail\n\tVMOVUPS (SI), Y0")
-	one()
-	p("\tADDQ $32, SI\n\tSUBQ $8, CX\n\tJMP loop")
-	p("tail:\n\tTESTQ CX, CX\n\tJLE done\n\tLEAQ tailMask<>+32(SB), BX\n\tSHLQ $2, CX\n\tSUBQ CX, BX\n\tVMOVDQU (BX), Y5\n\tVMASKMOVPS (SI), Y5, Y0\n\tVBLENDVPS Y5, Y0, Y2, Y0")
-	one()
-	p("done:")
-	reduce("VMAXPS", 1, 4)
-	p("\tVMOVMSKPS Y3, AX\n\tTESTL AX, AX\n\tJEQ whole\n\tMOVL $0x7fc00000, AX\n\tVMOVD AX, X1\nwhole:\n\tVMOVSS X1, ret+16(FP)\n\tVZEROUPPER\n\tRET")
 }

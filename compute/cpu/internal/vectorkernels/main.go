@@ -1,7 +1,7 @@
 // Command vectorkernels writes vector_amd64.s: the kernels of elementwise operations, norms,
 // attention and sampling, as Plan 9 assembly for AVX2 with FMA. It has no dependency. row.go wraps
 // bodies of a few instructions in loops over a row, rows.go lists those bodies, attention.go holds
-// the kernels that work on a tile of scores.
+// the kernels that work on a tile of scores, and sample.go those of sampling.
 //
 //	go run ./internal/vectorkernels > vector_amd64.s
 package main
@@ -33,9 +33,12 @@ func main() {
 		}
 	}
 	maximum()
-	product("mulNN", false)
-	product("mulTN", true)
-	transpose()
+	above()
+	product("mulNN", false, f32)
+	product("mulNN", false, bf16)
+	product("mulTN", true, f32)
+	transpose(f32)
+	transpose(bf16)
 	softmaxBlock()
 	gradBlock()
 	data()

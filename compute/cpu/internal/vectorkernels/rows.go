@@ -92,4 +92,6 @@ var rowKernels = []rowKernel{
 			}
 			p("\tVADDPS Y0, %s, %s", acc, acc)
 		}, stores: map[string]string{"e": "Y0"}},
+	{name: "sumAbove", args: []argument{{"w", in, f32}, {"x", in, f32}, {"cut", scalar, f32}}, sums: true,
+		body: lines("VCMPPS $0x1d, Y9, Y1, Y1", "VANDPS Y1, Y0, Y0", "VADDPS Y0, ACC, ACC")},
 }
