@@ -75,7 +75,7 @@ func New(d *model.Decoder) *Engine {
 
 // Submit queues a request, or says why it could never run.
 func (e *Engine) Submit(r *Request) error {
-	if err := e.check(r); err != nil {
+	if err := e.Check(r); err != nil {
 		return err
 	}
 	e.waiting = append(e.waiting, r)

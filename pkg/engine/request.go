@@ -52,8 +52,8 @@ type Result struct {
 	Cached  int      // tokens of the prompt that were found in the cache
 }
 
-// check refuses what could never run.
-func (e *Engine) check(r *Request) error {
+// Check says why the request could never run on this engine, or nil.
+func (e *Engine) Check(r *Request) error {
 	m, cfg := e.decoder.Model(), e.decoder.Config()
 	switch {
 	case len(r.Prompt) == 0:

@@ -76,7 +76,7 @@ type Step struct {
 func (m *Model) NewDecoder(cfg DecoderConfig) *Decoder {
 	d := &Decoder{m: m, be: m.dev.NewBackend(), cfg: cfg, head: []compute.Weight{m.head.W}}
 	d.scratch = d.be.Reserve(compute.Limits{
-		Tokens: cfg.Rows, Width: max(m.Hidden, m.Intermediate, m.QueryWidth()), Vocab: m.Vocab,
+		Tokens: cfg.Rows, Width: m.width(), Vocab: m.Vocab,
 		Segments: cfg.Sequences, Context: m.Context, Heads: m.heads(),
 	})
 	d.plan = d.be.NewPlan(cfg.Rows, cfg.Sequences, cfg.Sequences*((m.Context+cfg.PageTokens-1)/cfg.PageTokens))

@@ -193,6 +193,7 @@ func (m *Model) paramBytes(base int) int64 {
 // fill reads the weights from src and makes the tables.
 func (m *Model) fill(be compute.Backend, src Source) error {
 	st := statType(m.DType)
+	be.Reserve(compute.Limits{Width: m.width()}) // Store rounds row by row
 	largest := 0
 	for _, p := range m.params {
 		largest = max(largest, p.Rows*p.Cols)
@@ -231,6 +232,9 @@ func (m *Model) fill(be compute.Backend, src Source) error {
 	uploadF64(be, m.sin, sin)
 	return be.Wait(be.Download(make([]byte, st.Size()), m.cos.Slice(0, 1).Columns(0, 1)))
 }
+
+// width is the widest activation's columns.
+func (m *Model) width() int { return max(m.Hidden, m.Intermediate, m.QueryWidth()) }
 
 // round makes what the operations read from t, the parameter's truth.
 func (m *Model) round(be compute.Backend, p *Param, t compute.Tensor) {

@@ -62,7 +62,7 @@ func (m *Model) NewPass(cfg PassConfig) *Pass {
 	cfg = cfg.filled()
 	p := &Pass{m: m, be: m.dev.NewBackend(), cfg: cfg}
 	p.scratch = p.be.Reserve(compute.Limits{
-		Tokens: cfg.Tokens, Width: max(m.Hidden, m.Intermediate, m.QueryWidth()), Vocab: m.Vocab,
+		Tokens: cfg.Tokens, Width: m.width(), Vocab: m.Vocab,
 		HeadRows: cfg.Targets, Segments: cfg.Segments, Context: m.Context, Heads: m.heads(), Train: cfg.Backward,
 	})
 	p.plan = p.be.NewPlan(cfg.Tokens, cfg.Segments, 0)

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/seed-8780d58e/spin/pkg/chat"
 	"github.com/seed-8780d58e/spin/pkg/checkpoint"
+	"github.com/seed-8780d58e/spin/pkg/gguf"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/safetensors"
 	"github.com/seed-8780d58e/spin/pkg/tokenizer"
@@ -18,10 +20,10 @@ import (
 // Pretrained is an open model. Its weights are read on demand.
 type Pretrained struct {
 	*checkpoint.Checkpoint
-	Shape     model.Config
-	Tokenizer *tokenizer.Tokenizer
-	Template  *chat.Template
-	Path      string
+	ModelConfig model.Config
+	Tokenizer   *tokenizer.Tokenizer
+	Template    *chat.Template
+	Path        string
 }
 
 // Open opens the model at path.
@@ -38,7 +40,7 @@ func Open(path string) (*Pretrained, error) {
 }
 
 func (p *Pretrained) read() (err error) {
-	if p.Shape, err = model.ParseConfig(p.Config()); err != nil {
+	if p.ModelConfig, err = model.ParseConfig(p.Config()); err != nil {
 		return err
 	}
 	if f := p.GGUF(); f != nil {
@@ -49,8 +51,8 @@ func (p *Pretrained) read() (err error) {
 	if err != nil {
 		return fmt.Errorf("tokenizer: %w", err)
 	}
-	if n := p.Tokenizer.Size(); n > p.Shape.Vocab {
-		return fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", n, p.Shape.Vocab)
+	if n := p.Tokenizer.Size(); n > p.ModelConfig.Vocab {
+		return fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d", n, p.ModelConfig.Vocab)
 	}
 	p.Template, err = chat.New(p.Tokenizer, chat.Options{})
 	return err
@@ -75,20 +77,19 @@ func (p *Pretrained) Stops() []int32 {
 		ids = []int32{id}
 	}
 	for _, id := range ids {
-		if !contains(stops, id) {
+		if !slices.Contains(stops, id) {
 			stops = append(stops, id)
 		}
 	}
 	return stops
 }
 
-func contains(ids []int32, id int32) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
+// Vocabulary is the tokenizer as a GGUF's metadata, for checkpoint.WriteGGUF.
+func (p *Pretrained) Vocabulary() (*gguf.Metadata, error) {
+	if f := p.GGUF(); f != nil {
+		return f.Metadata, nil
 	}
-	return false
+	return checkpoint.Vocabulary(p.TokenizerJSON(), p.TokenizerConfigJSON(), p.Tokenizer.ChatTemplate, p.ModelConfig.Vocab)
 }
 
 // Write saves weights of this model's shape as a directory that transformers loads, with the

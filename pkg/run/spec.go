@@ -136,8 +136,8 @@ type Retention struct {
 	Best bool `json:"best"` // and the one with the lowest held-out NLL
 }
 
-// Digest names what the run computes: two specs with one digest, on one engine, give the same weights.
-func (s Spec) Digest() string {
+// Canonical is what decides the result, as JSON: the fields that are not marked (how), and no path whose digest is known.
+func (s Spec) Canonical() []byte {
 	s.Name, s.Preset, s.Engine.Memory, s.Retention, s.CheckpointEvery = "", "", 0, Retention{}, 0
 	if s.Model.SHA256 != "" {
 		s.Model.Path = ""
@@ -149,7 +149,12 @@ func (s Spec) Digest() string {
 	if err != nil {
 		panic("run: a spec that is not valid has no digest") // NaN or infinity, which Validate refuses
 	}
-	sum := sha256.Sum256(b)
+	return b
+}
+
+// Digest names what the run computes: two specs with one digest, on one engine, give the same weights.
+func (s Spec) Digest() string {
+	sum := sha256.Sum256(s.Canonical())
 	return hex.EncodeToString(sum[:])
 }
 

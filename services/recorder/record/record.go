@@ -1,0 +1,135 @@
+// Package record is the recorder, the only writer to ClickHouse: every stream goes into its tables,
+// each message exactly once.
+//
+// The one subtle thing is that ClickHouse recognises a repeated insert by its token and nothing
+// else, so a batch must be the same after a crash. Hence a plan, written ahead to the control
+// bucket: the range of sequences that is about to be inserted. A recorder that starts first repeats
+// the plan it finds, with the same token. The plan's compare-and-set also fences off a second
+// recorder.
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/store"
+)
+
+// Config says how large batches get.
+type Config struct {
+	MaxRows  int           // a batch is inserted when it has this many rows,
+	MaxBytes int           // or this many bytes of messages,
+	MaxWait  time.Duration // or when its first message has waited this long
+}
+
+// DefaultConfig is good for one machine and for many.
+func DefaultConfig() Config {
+	return Config{MaxRows: 2000, MaxBytes: 8 << 20, MaxWait: 500 * time.Millisecond}
+}
+
+// Service is one recorder.
+type Service struct {
+	cfg   Config
+	bus   *bus.Conn
+	store *store.Store
+	log   zerolog.Logger
+
+	mu       sync.Mutex
+	recorded map[string]uint64 // last sequence of each stream that is in ClickHouse
+	moved    chan struct{}     // closed and replaced when recorded changes
+}
+
+// New makes a recorder.
+func New(cfg Config, conn *bus.Conn, s *store.Store, log zerolog.Logger) *Service {
+	return &Service{cfg: cfg, bus: conn, store: s, log: log, recorded: map[string]uint64{}, moved: make(chan struct{})}
+}
+
+// streams are what is recorded. Tasks are not: what comes of them is.
+func streams() []string {
+	return []string{bus.Games, bus.Steps, bus.Checkpoints, bus.Scores, bus.Events}
+}
+
+// Run records until ctx ends. A ClickHouse that is away is waited for.
+func (s *Service) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var working sync.WaitGroup
+	start := func(what string, f func(context.Context) error) {
+		working.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("record %s: %w", what, err))
+			}
+		})
+	}
+	for _, name := range streams() {
+		start(name, func(ctx context.Context) error { return s.recordStream(ctx, name) })
+	}
+	start("control", s.recordControl)
+	working.Wait()
+	return context.Cause(ctx)
+}
+
+// Drain waits until everything that the streams hold now is in ClickHouse.
+func (s *Service) Drain(ctx context.Context) error {
+	for _, name := range streams() {
+		info, err := s.bus.StreamInfo(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := s.waitFor(ctx, name, info.Last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) waitFor(ctx context.Context, stream string, seq uint64) error {
+	for {
+		s.mu.Lock()
+		done, moved := s.recorded[stream] >= seq, s.moved
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Service) advance(stream string, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recorded[stream] = seq
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// insert writes a batch, for as long as it takes.
+func (s *Service) insert(ctx context.Context, token string, b *store.Batch) error {
+	wait := 100 * time.Millisecond
+	for {
+		err := s.store.Insert(ctx, token, b)
+		if err == nil || errors.Is(err, store.ErrToken) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.log.Warn().Err(err).Str("token", token).Msg("ClickHouse did not take a batch; trying again")
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		wait = min(2*wait, 10*time.Second)
+	}
+}
