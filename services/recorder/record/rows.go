@@ -55,7 +55,7 @@ func addGame(b *store.Batch, m *event.Game, seq uint64) {
 			RunID: m.GetRunId(), Iteration: d.GetIteration(), PromptID: m.GetPromptId(), Draw: d.GetDraw(), SampleID: d.GetSampleId(), Split: m.GetSplit().Token(),
 			WeightsSHA256: m.GetWeightsSha256(), Text: r.GetText(), TokenIDs: r.GetTokenIds(), TokenLogps: r.GetTokenLogps(), SamplingLogps: d.GetSamplingLogps(),
 			Logp: spin.LogP(r.GetTokenLogps()), NTokens: uint32(len(r.GetTokenIds())), FinishReason: r.GetFinishReason().Token(), Entropy: r.GetEntropy(),
-			Seed: d.GetSeed(), TemplateID: m.GetTemplateId(), Fingerprint: m.GetFingerprint(),
+			Seed: s.GetSeed(), TemplateID: m.GetTemplateId(), Fingerprint: m.GetFingerprint(),
 			Generator: c.GetInstance(), Attempt: c.GetAttempt(), LatencyMS: float32(c.GetSeconds() * 1000), CreatedAt: created(c), Revision: seq,
 		})
 	}
