@@ -202,7 +202,11 @@ func (d *attentionData) forward(l compute.Layout) func(*call) {
 func (d *attentionData) backward(l compute.Layout) func(*call) {
 	return func(c *call) {
 		k := 2 * d.roundings()
-		dq, dk, dv := c.outRows("dq", d.q, k), c.outRows("dk", d.k, k), c.outRows("dv", d.v, k)
+		dq := c.outRows("dq", d.q, k)
+		c.atLeast(1 / sqrt(d.q.rows))
+		dk := c.outRows("dk", d.k, k)
+		c.atLeast(1 / sqrt(d.q.rows))
+		dv := c.outRows("dv", d.v, k)
 		c.composite()
 		c.b.AttentionBackward(dq, dk, dv, c.inRows("dy", d.dy), c.inRows("y", d.y), c.inRows("lse", d.lse),
 			c.inRows("q", d.q), c.inRows("k", d.k), c.inRows("v", d.v), d.h, d.plan(c, l))

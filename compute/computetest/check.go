@@ -72,12 +72,13 @@ func (l *lab) same(when string, base, got []result, sel []int) {
 
 // near compares with the oracle's results. An element may be off by
 //
-//	ε·|want| + 4·ε₃₂·√k·max(|want|, rms)
+//	ε·|want| + 4·ε₃₂·√k·max(|want|, rms, least)
 //
 // where ε is half a unit in the last place of the result's dtype (2⁻²⁴ for F32, 2⁻⁸ for BF16, both
 // relative to the binade's start), ε₃₂ that of the arithmetic, k the number of roundings behind an
 // element (the terms of its sums), and rms the root of the mean square of the result's elements: the
-// errors of k roundings of partial sums of random terms grow as √k of the sum's size. With
+// errors of k roundings of partial sums of random terms grow as √k of the sum's size. least is the
+// terms' size where they may all cancel, as 1 − p does. With
 // Options.RoundedOperands composite operations may be off by ε(act)·rms more. k = 0 allows the final
 // rounding only; NaN is never near.
 func (l *lab) near(got, want []result) {
@@ -94,7 +95,7 @@ func (l *lab) near(got, want []result) {
 		rms = math.Sqrt(rms)
 		for j, v := range g.got.v {
 			size := math.Abs(w.v[j])
-			tol := epsilon(g.got.dt)*size + 4*epsilon(compute.F32)*math.Sqrt(float64(g.roundings))*max(size, rms)
+			tol := epsilon(g.got.dt)*size + 4*epsilon(compute.F32)*math.Sqrt(float64(g.roundings))*max(size, rms, g.least)
 			if l.o.RoundedOperands && g.composite {
 				tol += epsilon(l.dt) * rms
 			}

@@ -83,8 +83,10 @@ func testHeadLogProbBackward(l *lab) {
 			var dw compute.Tensor
 			if i%4 != 3 {
 				dw = c.out("dw", dw0, k)
+				c.atLeast(1)
 			}
 			dx := c.outRows("dx", d.x, k)
+			c.atLeast(2 / sqrt(hc.width))
 			c.composite()
 			rows, which := d.asked(c.sel)
 			c.b.HeadLogProbBackward(dx, dw, c.in("coef", coef.pick(which)), c.in("lse", lse.pick(which)), c.inRows("x", d.x),

@@ -95,7 +95,8 @@ type result struct {
 	name      string
 	got       values
 	byRow     bool // a row result: its bits depend on its row alone
-	roundings int  // see tolerance
+	roundings int  // these three: see near
+	least     float64
 	composite bool
 }
 
@@ -160,6 +161,9 @@ func (c *call) outRows(name string, x values, roundings int) compute.Tensor {
 	c.results[len(c.results)-1].byRow = true
 	return t
 }
+
+// atLeast says that the last result is a difference of terms of about this size, which may cancel.
+func (c *call) atLeast(size float64) { c.results[len(c.results)-1].least = size }
 
 // composite marks the results so far as made of intermediates; see Options.RoundedOperands.
 func (c *call) composite() {

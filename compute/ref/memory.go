@@ -98,15 +98,6 @@ func (b *backend) ints(t compute.Tensor, i int) []int32 {
 	return b.mem(t).i[at : at+t.Cols]
 }
 
-// matrix is a float tensor's rows.
-func (b *backend) matrix(t compute.Tensor) [][]float64 {
-	rows := make([][]float64, t.Rows)
-	for i := range rows {
-		rows[i] = b.row(t, i)
-	}
-	return rows
-}
-
 // column is a copy of an I32 tensor's first column.
 func (b *backend) column(t compute.Tensor) []int {
 	c := make([]int, t.Rows)
