@@ -77,7 +77,7 @@ func promptRow(m *event.Game, seq uint64) store.Prompt {
 		panic(err) // strings always encode
 	}
 	return store.Prompt{
-		RunID: m.GetRunId(), PromptID: m.GetPromptId(), Position: m.GetIndex(), Split: m.GetSplit().Token(), Prompt: last, Messages: string(text),
+		RunID: m.GetRunId(), PromptID: m.GetPromptId(), Position: uint64(m.GetIndex()), Split: m.GetSplit().Token(), Prompt: last, Messages: string(text),
 		Real: m.GetReal().GetText(), PromptIDs: m.GetPromptIds(), RealIDs: m.GetReal().GetTokenIds(), NPromptTokens: uint32(len(m.GetPromptIds())),
 		NRealTokens: uint32(len(m.GetReal().GetTokenIds())), TemplateID: m.GetTemplateId(), Revision: seq,
 	}
