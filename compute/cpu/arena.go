@@ -13,9 +13,11 @@ type arena struct {
 	used, peak int64
 }
 
-func newArena(bytes int64) *arena {
+func newArena(d *Device, bytes int64) *arena {
 	size := roundUp(bytes, lineBytes)
-	return &arena{mem: newMemory(size), size: size}
+	a := &arena{mem: newMemory(size), size: size}
+	a.mem.owner = d
+	return a
 }
 
 func (a *arena) Alloc(dt compute.DType, rows, cols int) compute.Tensor {

@@ -241,6 +241,6 @@ func (b *Backend) Attention(y, lse, q, k, v compute.Tensor, h compute.Heads, p c
 	b.scratch.reset()
 	j := &b.vector.attention
 	*j = attentionJob{k: &b.k.vector, tiles: b.takeTiles(h, false), p: pl, h: h,
-		y: viewOf(y), q: viewOf(q), lse: viewOf(lse), keys: viewOf(k), vals: viewOf(v)}
+		y: b.view(y), q: b.view(q), lse: b.view(lse), keys: b.view(k), vals: b.view(v)}
 	b.pool.run(len(pl.tiles)*h.KV, j)
 }

@@ -109,8 +109,8 @@ func (b *Backend) AttentionBackward(dq, dk, dv, dy, y, lse, q, k, v compute.Tens
 	j := &b.vector.gradient
 	*j = gradientJob{
 		attentionJob: attentionJob{k: &b.k.vector, tiles: b.takeTiles(h, true), p: pl, h: h,
-			y: viewOf(y), q: viewOf(q), lse: viewOf(lse), keys: viewOf(k), vals: viewOf(v)},
-		dq: viewOf(dq), dk: viewOf(dk), dv: viewOf(dv), dy: viewOf(dy),
+			y: b.view(y), q: b.view(q), lse: b.view(lse), keys: b.view(k), vals: b.view(v)},
+		dq: b.view(dq), dk: b.view(dk), dv: b.view(dv), dy: b.view(dy),
 		sumK: take[float32](&b.scratch, n), sumV: take[float32](&b.scratch, n),
 	}
 	b.pool.run(len(pl.trees)*h.KV, j)

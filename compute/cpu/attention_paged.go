@@ -48,7 +48,7 @@ func (b *Backend) WriteKV(c compute.Cache, k, v compute.Tensor, p compute.Plan) 
 	pl := chunkPlan("WriteKV", p, c)
 	compute.CheckWriteKV(c, k, v, pl.layout.Tokens())
 	j := &b.vector.writeKV
-	*j = writeKVJob{pl, viewOf(c.K), viewOf(c.V), viewOf(k), viewOf(v), c.PageTokens, c.K.Rows / c.PageTokens}
+	*j = writeKVJob{pl, b.view(c.K), b.view(c.V), b.view(k), b.view(v), c.PageTokens, c.K.Rows / c.PageTokens}
 	b.pool.run(len(pl.tiles), j)
 }
 
@@ -60,17 +60,17 @@ func (b *Backend) AttentionPaged(y, q compute.Tensor, c compute.Cache, h compute
 	b.scratch.reset()
 	j := &b.vector.attention
 	*j = attentionJob{k: &b.k.vector, tiles: b.takeTiles(h, false), p: pl, h: h,
-		y: viewOf(y), q: viewOf(q), keys: viewOf(c.K), vals: viewOf(c.V), pageTokens: c.PageTokens}
+		y: b.view(y), q: b.view(q), keys: b.view(c.K), vals: b.view(c.V), pageTokens: c.PageTokens}
 	b.pool.run(len(pl.tiles)*h.KV, j)
 }
 
 // CopyPages copies page src[i] to page dst[i], in order; see compute.Backend.
 func (b *Backend) CopyPages(c compute.Cache, dst, src compute.Tensor) {
 	compute.CheckCopyPages(c, dst, src)
-	k, v, to, from := viewOf(c.K), viewOf(c.V), viewOf(dst), viewOf(src)
-	size := k.cols * k.dt.Size()
+	k, v, to, from := b.view(c.K), b.view(c.V), b.view(dst), b.view(src)
+	size, pages := k.cols*k.dt.Size(), k.rows/c.PageTokens
 	for i := range src.Rows {
-		t, f := to.int(i)*c.PageTokens, from.int(i)*c.PageTokens
+		t, f := to.index(i, pages)*c.PageTokens, from.index(i, pages)*c.PageTokens
 		for r := range c.PageTokens {
 			copyBytes(k.row(t+r), k.row(f+r), size)
 			copyBytes(v.row(t+r), v.row(f+r), size)

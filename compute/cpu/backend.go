@@ -10,8 +10,6 @@ import (
 // Backend runs operations on a Device. An operation is done when its call returns. It implements
 // compute.Backend.
 type Backend struct {
-	compute.Backend // until every operation is there
-
 	device  *Device
 	k       *kernels
 	pool    *pool
@@ -35,9 +33,24 @@ func (b *Backend) Reserve(l compute.Limits) int64 {
 	return b.scratch.size()
 }
 
+// own panics unless the tensors that are present lie in this device's memory.
+func (b *Backend) own(ts ...compute.Tensor) {
+	for _, t := range ts {
+		if t.Absent() {
+			continue
+		}
+		if m := memoryOf(t); m.owner != b.device {
+			panic("compute/cpu: tensor of another device, or of an arena that was freed")
+		}
+		pointer(t)
+	}
+}
+
 // Upload copies src to dst.
 func (b *Backend) Upload(dst compute.Tensor, src []byte) {
-	line := checkBytes("Upload", len(src), dst)
+	compute.CheckUpload(dst, len(src))
+	b.own(dst)
+	line := dst.Cols * dst.DType.Size()
 	p, stride := pointer(dst), dst.Stride*dst.DType.Size()
 	for r := range dst.Rows {
 		copy(unsafe.Slice((*byte)(unsafe.Add(p, r*stride)), line), src[r*line:])
@@ -46,21 +59,14 @@ func (b *Backend) Upload(dst compute.Tensor, src []byte) {
 
 // Download copies src to dst at once; there is nothing to wait for.
 func (b *Backend) Download(dst []byte, src compute.Tensor) compute.Ticket {
-	line := checkBytes("Download", len(dst), src)
+	compute.CheckUpload(src, len(dst))
+	b.own(src)
+	line := src.Cols * src.DType.Size()
 	p, stride := pointer(src), src.Stride*src.DType.Size()
 	for r := range src.Rows {
 		copy(dst[r*line:], unsafe.Slice((*byte)(unsafe.Add(p, r*stride)), line))
 	}
 	return 0
-}
-
-// checkBytes panics unless n is the size of t, and returns the bytes of a row.
-func checkBytes(what string, n int, t compute.Tensor) int {
-	line := t.Cols * t.DType.Size()
-	if n != t.Rows*line {
-		panic(fmt.Sprintf("compute/cpu: %s of %d bytes for %v [%d, %d]", what, n, t.DType, t.Rows, t.Cols))
-	}
-	return line
 }
 
 // Wait returns nil: a CPU's operations are done, and do not fail.

@@ -22,7 +22,7 @@ func (j *biasJob) do(_, item int) {
 func (b *Backend) AddBias(y, bias compute.Tensor) {
 	compute.CheckAddBias(y, bias)
 	j := &b.vector.bias
-	*j = biasJob{&b.k.vector, viewOf(y), viewOf(bias)}
+	*j = biasJob{&b.k.vector, b.view(y), b.view(bias)}
 	b.pool.run(parts(y.Rows, rowsPerItem), j)
 }
 
@@ -50,7 +50,7 @@ func (b *Backend) ColumnSum(db, dy compute.Tensor) {
 	b.scratch.reset()
 	chunks := parts(dy.Rows, chunkRows)
 	j := &b.vector.columnSum
-	*j = columnSumJob{&b.k.vector, viewOf(dy), take[float32](&b.scratch, chunks*dy.Cols)}
+	*j = columnSumJob{&b.k.vector, b.view(dy), take[float32](&b.scratch, chunks*dy.Cols)}
 	b.pool.run(chunks, j)
-	b.addChunks(viewOf(db), j.sums)
+	b.addChunks(b.view(db), j.sums)
 }

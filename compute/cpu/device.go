@@ -82,7 +82,7 @@ func (d *Device) Threads() int { return d.pool.threads }
 func (d *Device) NewBackend() compute.Backend { return newBackend(d) }
 
 // NewArena reserves memory; see compute.Device.
-func (d *Device) NewArena(bytes int64) compute.Arena { return newArena(bytes) }
+func (d *Device) NewArena(bytes int64) compute.Arena { return newArena(d, bytes) }
 
 // Close stops the threads.
 func (d *Device) Close() error {

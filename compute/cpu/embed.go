@@ -18,7 +18,7 @@ func (j *embedJob) do(_, item int) {
 func (b *Backend) Embed(x compute.Tensor, w compute.Weight, ids compute.Tensor) {
 	compute.CheckEmbed(x, w, ids)
 	j := &b.vector.embed
-	*j = embedJob{viewOf(x), viewOf(ids), w.(*weight)}
+	*j = embedJob{b.view(x), b.view(ids), w.(*weight)}
 	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 
@@ -31,7 +31,7 @@ type embedBackwardJob struct {
 func (j *embedBackwardJob) do(_, item int) {
 	from, to := part(item, columns, j.dx.cols)
 	for r := range j.dx.rows {
-		j.k.add[compute.F32](to-from, j.dw.at(j.ids.int(r), from), j.dx.at(r, from))
+		j.k.add[compute.F32](to-from, j.dw.at(j.ids.index(r, j.dw.rows), from), j.dx.at(r, from))
 	}
 }
 
@@ -42,6 +42,6 @@ func (b *Backend) EmbedBackward(dw, dx, ids compute.Tensor) {
 		return
 	}
 	j := &b.vector.embedBackward
-	*j = embedBackwardJob{&b.k.vector, viewOf(dw), viewOf(dx), viewOf(ids)}
+	*j = embedBackwardJob{&b.k.vector, b.view(dw), b.view(dx), b.view(ids)}
 	b.pool.run(parts(dx.Cols, columns), j)
 }

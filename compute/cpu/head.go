@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"fmt"
 	"math"
 	"unsafe"
 
@@ -217,20 +216,16 @@ func (b *Backend) headScratch(l compute.Limits) int64 {
 	if l.Train {
 		backward = scratchBytes(l.HeadRows*c, 4) + scratchBytes(rows*(headSpan+8), 4) +
 			g.aBytes(double, rows, headSpan) + g.aBytes(double, headSpan, rows+1) +
-			scratchBytes(g.panelsOf(c)*g.panelBytes(single, rows), 4) +
+			scratchBytes(g.panelsOf(c)*g.panelBytes(single, rows)/4, 4) +
+			scratchBytes(headSpan*c, 4) + scratchBytes(g.panelsOf(c)*g.panelBytes(single, headSpan)/4, 4) + // unpacked
 			scratchBytes(l.Tokens, 4) + scratchBytes(l.HeadRows, 4) + scratchBytes(threads*c, 4)
 	}
 	return need + max(forward, backward)
 }
 
-// headBegin checks what both operations take, and begins.
-func (b *Backend) headBegin(lse, x, rows, target compute.Tensor, w compute.Weight) *weight {
+// headBegin checks what lies inside the index tensors, and begins.
+func (b *Backend) headBegin(x, rows, target compute.Tensor, w compute.Weight) *weight {
 	p := b.weightOf(w)
-	n := rows.Rows
-	want("rows of the head", rows, compute.I32, n, 1)
-	want("target of the head", target, compute.I32, n, 1)
-	want("lse of the head", lse, compute.F32, n, 1)
-	want("x of the head", x, p.dt, x.Rows, p.in)
 	checkIndex("rows of the head", rows, x.Rows)
 	checkIndex("target of the head", target, p.out)
 	b.begin()
@@ -255,16 +250,10 @@ func (b *Backend) headTiles(p *weight, x, rows, target compute.Tensor, first, n 
 
 // HeadLogProb computes log-probabilities of targets; see compute.Backend.
 func (b *Backend) HeadLogProb(logp, lse, entropy, argmax, x, rows, target compute.Tensor, w compute.Weight) {
-	p := b.headBegin(lse, x, rows, target, w)
-	n := rows.Rows
-	want("logp of the head", logp, compute.F32, n, 1)
-	if !entropy.Absent() {
-		want("entropy of the head", entropy, compute.F32, n, 1)
-	}
-	if !argmax.Absent() {
-		want("argmax of the head", argmax, compute.I32, n, 1)
-	}
-	g := &b.k.gemm
+	compute.CheckHeadLogProb(logp, lse, entropy, argmax, x, rows, target, w)
+	b.own(logp, lse, entropy, argmax, x, rows, target)
+	p := b.headBegin(x, rows, target, w)
+	g, n := &b.k.gemm, rows.Rows
 	mark := b.scratch.used
 	fa, fb, block, kernels := g.formsOf(p.dt, p.dt)
 	for first := 0; first < n; first += headRows {
@@ -302,16 +291,10 @@ func (b *Backend) logits(cols int, t term) {
 
 // HeadLogProbBackward computes the gradients of HeadLogProb; see compute.Backend.
 func (b *Backend) HeadLogProbBackward(dx, dw, coef, lse, x, rows, target compute.Tensor, w compute.Weight) {
-	p := b.headBegin(lse, x, rows, target, w)
+	compute.CheckHeadLogProbBackward(dx, dw, coef, lse, x, rows, target, w)
+	b.own(dx, dw, coef, lse, x, rows, target)
+	p := b.headBegin(x, rows, target, w)
 	n := rows.Rows
-	want("coef of the head", coef, compute.F32, n, 1)
-	wantAct("dx of the head", dx, x.Rows, p.in)
-	if !dw.Absent() {
-		want("dw of the head", dw, compute.F32, p.out, p.in)
-	}
-	if p.backward == nil {
-		panic(fmt.Sprintf("compute/cpu: HeadLogProbBackward by a [%d, %d] weight not made to train", p.out, p.in))
-	}
 	grads := take[float32](&b.scratch, n*p.in)
 	clear(grads)
 	mark := b.scratch.used
@@ -358,12 +341,17 @@ func (b *Backend) headGradients(p *weight, dw, coef, lse, x, rows, target comput
 			dz.along = false
 			columnsA = b.packedA(dz, ga, 0, span, span, n)
 		}
+		back, backPanel := unsafe.Pointer(nil), 0
+		if p.backward != nil {
+			back, backPanel = unsafe.Add(p.backward.base, gb.groups(from)*g.nr*4), p.backwardPanel()
+		} else {
+			back, backPanel = b.packedB(b.unpacked(p, from, span), gb, 0, p.in, p.in, span), g.panelBytes(gb, span)
+		}
 		b.runPacking()
 		b.outputAt(unsafe.Pointer(&grads[first*p.in]), p.in, p.in)
 		b.term(term{
 			a: rowsA, aPanel: g.aPanel(ga, span), aGroup: ga.dwords() * 4,
-			b: unsafe.Add(p.backward.base, gb.groups(from)*g.nr*4), bPanel: p.backwardPanel(),
-			groups: gb.groups(span), block: gblock, kernels: gkernels,
+			b: back, bPanel: backPanel, groups: gb.groups(span), block: gblock, kernels: gkernels,
 		})
 		b.multiply(n, 1, true)
 		if !dw.Absent() {
@@ -375,6 +363,23 @@ func (b *Backend) headGradients(p *weight, dw, coef, lse, x, rows, target comput
 			b.multiply(span, 1, true)
 		}
 	}
+}
+
+// unpacked copies rows [from, from+n) of a weight that has no backward panels to scratch.
+func (b *Backend) unpacked(w *weight, from, n int) matrix {
+	size := w.dt.Size()
+	rows := unsafe.Pointer(unsafe.SliceData(take[float32](&b.scratch, (n*w.in*size+3)/4)))
+	for r := range n {
+		for c := range w.in {
+			to, cell := unsafe.Add(rows, (r*w.in+c)*size), w.cell(false, from+r, c)
+			if size == 2 {
+				*(*uint16)(to) = *(*uint16)(cell)
+			} else {
+				*(*uint32)(to) = *(*uint32)(cell)
+			}
+		}
+	}
+	return matrix{p: rows, stride: w.in, dt: w.dt}
 }
 
 // outputAt lists F32 rows in scratch as a result.

@@ -43,72 +43,78 @@ func (m *machine) runHead(h headCase, w compute.Weight) {
 	m.b.HeadLogProbBackward(h.dx, h.dw, h.coef, h.lse, h.x, h.rows, h.target, w)
 }
 
-func TestHead(t *testing.T) {
-	devices(t, func(t *testing.T, threads int, dev *Device) {
-		m := newMachine(t, dev, compute.Limits{Tokens: 64, Width: 64, Vocab: 2000, HeadRows: 90, Train: true})
-		mark := m.arena.Mark()
-		for _, s := range []struct{ tokens, in, vocab, n int }{{1, 8, 5, 1}, {40, 33, 700, 55}, {64, 64, 1777, 90}} {
-			for _, dt := range []compute.DType{compute.F32, compute.BF16} {
-				m.arena.Release(mark)
-				what := fmt.Sprintf("%v %v", s, dt)
-				x, xv := m.random(dt, s.tokens, s.in)
-				w, wv := m.weight(dt, s.vocab, s.in)
-				h := m.headCase(x, s.vocab, s.n)
-				m.runHead(h, w)
+type headShape struct{ tokens, in, vocab, n int }
 
-				logp, lse, entropy := m.read(h.logp), m.read(h.lse), m.read(h.entropy)
-				best := make([]int32, s.n)
-				if err := compute.Read(m.b, best, h.best); err != nil {
-					t.Fatal(err)
-				}
-				dx, dw := make([]float64, s.tokens*s.in), make([]float64, s.vocab*s.in)
-				dxSize, dwSize := make([]float64, len(dx)), make([]float64, len(dw))
-				for i, r := range h.pick {
-					z := make([]float64, s.vocab)
-					top, sum := 0, 0.0
-					for v := range z {
-						for c := range s.in {
-							z[v] += xv[int(r)*s.in+c] * wv[v*s.in+c]
-						}
-						if z[v] > z[top] {
-							top = v
-						}
-						sum += math.Exp(z[v])
-					}
-					wantLSE, wantEntropy := math.Log(sum), 0.0
-					for v := range z {
-						p := math.Exp(z[v] - wantLSE)
-						wantEntropy -= p * (z[v] - wantLSE)
-						g := -float64(h.c[i]) * p
-						if v == int(h.want[i]) {
-							g += float64(h.c[i])
-						}
-						for c := range s.in {
-							xe, we := xv[int(r)*s.in+c], wv[v*s.in+c]
-							dx[int(r)*s.in+c] += g * we
-							amplified := 1 + math.Abs(z[v]) + math.Abs(wantLSE) // by exp, of what F32 leaves
-							dxSize[int(r)*s.in+c] += amplified * math.Abs(g*we)
-							dw[v*s.in+c] += g * xe
-							dwSize[v*s.in+c] += amplified * math.Abs(g*xe)
-						}
-					}
-					near := func(name string, got float32, want float64) {
-						if !(math.Abs(float64(got)-want) <= 2e-5*(1+math.Abs(want))) {
-							t.Fatalf("%s: %s[%d] = %g, want %g", what, name, i, got, want)
-						}
-					}
-					near("lse", lse[i], wantLSE)
-					near("logp", logp[i], z[h.want[i]]-wantLSE)
-					near("entropy", entropy[i], wantEntropy)
-					if int(best[i]) != top {
-						t.Fatalf("%s: argmax[%d] = %d, want %d", what, i, best[i], top)
-					}
-				}
-				m.close(what+" dx", h.dx, dx, dxSize)
-				m.close(what+" dw", h.dw, dw, dwSize)
+var headShapes = []headShape{{1, 8, 5, 1}, {40, 33, 700, 55}, {64, 64, 1777, 90}}
+
+func TestHead(t *testing.T) {
+	devices(t, func(t *testing.T, dev *Device) { testHead(t, dev, headShapes) })
+}
+
+func testHead(t *testing.T, dev *Device, shapes []headShape) {
+	m := newMachine(t, dev, compute.Limits{Tokens: 64, Width: 64, Vocab: 2000, HeadRows: 90, Train: true})
+	mark := m.arena.Mark()
+	for _, s := range shapes {
+		for _, dt := range []compute.DType{compute.F32, compute.BF16} {
+			m.arena.Release(mark)
+			what := fmt.Sprintf("%v %v", s, dt)
+			x, xv := m.random(dt, s.tokens, s.in)
+			w, wv := m.weight(dt, s.vocab, s.in)
+			h := m.headCase(x, s.vocab, s.n)
+			m.runHead(h, w)
+
+			logp, lse, entropy := m.read(h.logp), m.read(h.lse), m.read(h.entropy)
+			best := make([]int32, s.n)
+			if err := compute.Read(m.b, best, h.best); err != nil {
+				t.Fatal(err)
 			}
+			dx, dw := make([]float64, s.tokens*s.in), make([]float64, s.vocab*s.in)
+			dxSize, dwSize := make([]float64, len(dx)), make([]float64, len(dw))
+			for i, r := range h.pick {
+				z := make([]float64, s.vocab)
+				top, sum := 0, 0.0
+				for v := range z {
+					for c := range s.in {
+						z[v] += xv[int(r)*s.in+c] * wv[v*s.in+c]
+					}
+					if z[v] > z[top] {
+						top = v
+					}
+					sum += math.Exp(z[v])
+				}
+				wantLSE, wantEntropy := math.Log(sum), 0.0
+				for v := range z {
+					p := math.Exp(z[v] - wantLSE)
+					wantEntropy -= p * (z[v] - wantLSE)
+					g := -float64(h.c[i]) * p
+					if v == int(h.want[i]) {
+						g += float64(h.c[i])
+					}
+					for c := range s.in {
+						xe, we := xv[int(r)*s.in+c], wv[v*s.in+c]
+						dx[int(r)*s.in+c] += g * we
+						amplified := 1 + math.Abs(z[v]) + math.Abs(wantLSE) // by exp, of what F32 leaves
+						dxSize[int(r)*s.in+c] += amplified * math.Abs(g*we)
+						dw[v*s.in+c] += g * xe
+						dwSize[v*s.in+c] += amplified * math.Abs(g*xe)
+					}
+				}
+				near := func(name string, got float32, want float64) {
+					if !(math.Abs(float64(got)-want) <= 2e-5*(1+math.Abs(want))) {
+						t.Fatalf("%s: %s[%d] = %g, want %g", what, name, i, got, want)
+					}
+				}
+				near("lse", lse[i], wantLSE)
+				near("logp", logp[i], z[h.want[i]]-wantLSE)
+				near("entropy", entropy[i], wantEntropy)
+				if int(best[i]) != top {
+					t.Fatalf("%s: argmax[%d] = %d, want %d", what, i, best[i], top)
+				}
+			}
+			m.close(what+" dx", h.dx, dx, dxSize)
+			m.close(what+" dw", h.dw, dw, dwSize)
 		}
-	})
+	}
 }
 
 // TestHeadKeepsItsBits asks for the same rows among others, in other orders and on other numbers of

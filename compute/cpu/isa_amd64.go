@@ -19,7 +19,3 @@ func detect() []string {
 	}
 	return append(have, ISAPortable)
 }
-
-func newKernels(isa string) kernels {
-	return kernels{gemm: newGEMMKernels(isa), vector: newVectorKernels(isa)}
-}

@@ -12,6 +12,5 @@ func detect() []string {
 	return []string{ISAPortable}
 }
 
-func newKernels(isa string) kernels {
-	return kernels{gemm: portableGEMM(), vector: portableVector()}
-}
+func newGEMMKernels(string) gemmKernels     { return portableGEMM() }
+func newVectorKernels(string) vectorKernels { return portableVector() }

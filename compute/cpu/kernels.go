@@ -8,3 +8,7 @@ type kernels struct {
 	gemm   gemmKernels
 	vector vectorKernels
 }
+
+func newKernels(isa string) kernels {
+	return kernels{gemm: newGEMMKernels(isa), vector: newVectorKernels(isa)}
+}

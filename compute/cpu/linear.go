@@ -44,18 +44,13 @@ func (b *Backend) output(y compute.Tensor, first int) {
 
 // Linear sets ys[i] = x·ws[i]ᵀ, or adds to it; see compute.Backend.
 func (b *Backend) Linear(ys []compute.Tensor, x compute.Tensor, ws []compute.Weight, acc bool) {
-	if len(ys) != len(ws) {
-		panic(fmt.Sprintf("compute/cpu: Linear of %d results and %d weights", len(ys), len(ws)))
+	compute.CheckLinear(ys, x, ws)
+	b.own(x)
+	b.own(ys...)
+	for _, w := range ws {
+		b.weightOf(w)
 	}
-	wantAct("x of Linear", x, x.Rows, x.Cols)
-	for i, w := range ws {
-		p := b.weightOf(w)
-		wantAct("y of Linear", ys[i], x.Rows, p.out)
-		if p.in != x.Cols || p.dt != x.DType {
-			panic(fmt.Sprintf("compute/cpu: Linear of x %v [%d, %d] by a %v [%d, %d] weight", x.DType, x.Rows, x.Cols, p.dt, p.out, p.in))
-		}
-	}
-	if x.Rows == 0 || len(ws) == 0 {
+	if x.Rows == 0 {
 		return
 	}
 	g := &b.k.gemm
@@ -89,18 +84,15 @@ func (b *Backend) term(t term) {
 
 // LinearDX sets dx = Σ dys[i]·ws[i], or adds to it; see compute.Backend.
 func (b *Backend) LinearDX(dx compute.Tensor, dys []compute.Tensor, ws []compute.Weight, acc bool) {
-	if len(dys) != len(ws) || len(ws) == 0 {
-		panic(fmt.Sprintf("compute/cpu: LinearDX of %d gradients and %d weights", len(dys), len(ws)))
-	}
-	wantAct("dx of LinearDX", dx, dx.Rows, dx.Cols)
+	compute.CheckLinearDX(dx, dys, ws)
+	b.own(dx)
+	b.own(dys...)
 	g := &b.k.gemm
 	tile := 0 // bytes of a tile's rows in all terms
-	for i, w := range ws {
+	for _, w := range ws {
 		p := b.weightOf(w)
-		wantAct("dy of LinearDX", dys[i], dx.Rows, p.out)
-		if p.in != dx.Cols || p.dt != dys[i].DType || p.backward == nil {
-			panic(fmt.Sprintf("compute/cpu: LinearDX of dx [%d, %d], dy %v, by a %v [%d, %d] weight (made to train: %v)",
-				dx.Rows, dx.Cols, dys[i].DType, p.dt, p.out, p.in, p.backward != nil))
+		if p.backward == nil {
+			panic(fmt.Sprintf("compute/cpu: LinearDX of a [%d, %d] weight that was not made to train", p.out, p.in))
 		}
 		fa, _, _, _ := g.formsOf(p.dt, p.dt)
 		tile += g.aPanel(fa, p.out)
@@ -130,28 +122,17 @@ func (b *Backend) LinearDX(dx compute.Tensor, dys []compute.Tensor, ws []compute
 
 // LinearDW adds alpha·dyᵀ·x to dw; see compute.Backend.
 func (b *Backend) LinearDW(dw, dy, x compute.Tensor, alpha float32) {
+	compute.CheckLinearDW(dw, dy, x)
 	if dw.Absent() {
 		return
 	}
-	want("dw of LinearDW", dw, compute.F32, dy.Cols, x.Cols)
 	b.MatMul(dw, dy, x, compute.TN, alpha, true)
 }
 
 // MatMul sets y = alpha·op(a)·op(b), or adds to it; see compute.Backend.
 func (b *Backend) MatMul(y, a, c compute.Tensor, t compute.Trans, alpha float32, acc bool) {
-	m, k, ck, n := a.Rows, a.Cols, c.Rows, c.Cols
-	switch t {
-	case compute.NT:
-		ck, n = n, ck
-	case compute.TN:
-		m, k = k, m
-	}
-	wantAct("a of MatMul", a, a.Rows, a.Cols)
-	wantAct("b of MatMul", c, c.Rows, c.Cols)
-	wantAct("y of MatMul", y, m, n)
-	if k != ck || a.DType != c.DType {
-		panic(fmt.Sprintf("compute/cpu: MatMul of %v [%d, %d] and %v [%d, %d] (%d)", a.DType, a.Rows, a.Cols, c.DType, c.Rows, c.Cols, t))
-	}
+	m, n, k := compute.CheckMatMul(y, a, c, t)
+	b.own(y, a, c)
 	if m == 0 || n == 0 {
 		return
 	}

@@ -15,6 +15,7 @@ const lineBytes = 64
 
 // memory is a block: the Mem of this device's tensors. Go's collector never moves or scans it.
 type memory struct {
+	owner  *Device        // of an arena's
 	base   unsafe.Pointer // aligned to lineBytes
 	bytes  int64
 	kept   []byte // what base points into, where the collector owns it
@@ -81,20 +82,4 @@ func pointer(t compute.Tensor) unsafe.Pointer {
 // row is row r of t as a slice. T is t.DType's Go type.
 func row[T compute.Element](t compute.Tensor, r int) []T {
 	return unsafe.Slice((*T)(unsafe.Add(memoryOf(t).base, (t.Off+r*t.Stride)*t.DType.Size())), t.Cols)
-}
-
-// want panics unless t has this dtype and shape.
-func want(what string, t compute.Tensor, dt compute.DType, rows, cols int) {
-	if t.DType != dt || t.Rows != rows || t.Cols != cols {
-		panic(fmt.Sprintf("compute/cpu: %s is %v [%d, %d], want %v [%d, %d]", what, t.DType, t.Rows, t.Cols, dt, rows, cols))
-	}
-	pointer(t)
-}
-
-// wantAct panics unless t has this shape and is F32 or BF16.
-func wantAct(what string, t compute.Tensor, rows, cols int) {
-	if t.DType != compute.F32 && t.DType != compute.BF16 {
-		panic(fmt.Sprintf("compute/cpu: %s is %v, want f32 or bf16", what, t.DType))
-	}
-	want(what, t, t.DType, rows, cols)
 }

@@ -67,7 +67,7 @@ func (g *gemmKernels) convert(to unsafe.Pointer, dt compute.DType, from unsafe.P
 
 // Zero sets every element of t to 0.
 func (b *Backend) Zero(t compute.Tensor) {
-	pointer(t)
+	b.own(t)
 	if t.Contiguous() && t.Rows > 0 { // rows of a line's multiple, so that one long row is shared too
 		if n, line := t.Len(), 16<<10; n > line {
 			whole := t
@@ -81,16 +81,15 @@ func (b *Backend) Zero(t compute.Tensor) {
 
 // Copy writes src to dst, converting the dtype.
 func (b *Backend) Copy(dst, src compute.Tensor) {
-	want("dst of Copy", dst, dst.DType, src.Rows, src.Cols)
-	pointer(src)
+	compute.CheckCopy(dst, src)
+	b.own(dst, src)
 	b.move(dst, src, compute.Tensor{})
 }
 
 // Gather sets y[i] = x[rows[i]].
 func (b *Backend) Gather(y, x, rows compute.Tensor) {
-	want("y of Gather", y, x.DType, rows.Rows, x.Cols)
-	want("rows of Gather", rows, compute.I32, rows.Rows, 1)
-	pointer(x)
+	compute.CheckGather(y, x, rows)
+	b.own(y, x, rows)
 	checkIndex("rows of Gather", rows, x.Rows)
 	b.move(y, x, rows)
 }

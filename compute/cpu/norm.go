@@ -33,7 +33,7 @@ func (j *normJob) do(_, item int) {
 func (b *Backend) AddRMSNorm(y, rstd, x, delta, w compute.Tensor, eps float32) {
 	compute.CheckAddRMSNorm(y, rstd, x, delta, w)
 	j := &b.vector.norm
-	*j = normJob{&b.k.vector, viewOf(y), viewOf(rstd), viewOf(x), viewOf(delta), viewOf(w), eps}
+	*j = normJob{&b.k.vector, b.view(y), b.view(rstd), b.view(x), b.view(delta), b.view(w), eps}
 	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 
@@ -76,12 +76,12 @@ func (b *Backend) AddRMSNormBackward(dx, ddelta, dw, dy, x, w, rstd compute.Tens
 	b.scratch.reset()
 	chunks := parts(x.Rows, chunkRows)
 	j := &b.vector.normBackward
-	*j = normBackwardJob{k: &b.k.vector, dx: viewOf(dx), ddelta: viewOf(ddelta), dy: viewOf(dy), x: viewOf(x), w: viewOf(w), rstd: viewOf(rstd)}
+	*j = normBackwardJob{k: &b.k.vector, dx: b.view(dx), ddelta: b.view(ddelta), dy: b.view(dy), x: b.view(x), w: b.view(w), rstd: b.view(rstd)}
 	if !dw.Absent() {
 		j.dw = take[float32](&b.scratch, chunks*x.Cols)
 	}
 	b.pool.run(chunks, j)
 	if !dw.Absent() {
-		b.addChunks(viewOf(dw), j.dw)
+		b.addChunks(b.view(dw), j.dw)
 	}
 }

@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"fmt"
 	"math"
 	"unsafe"
 
@@ -21,19 +20,12 @@ type updating struct {
 // Optimize takes one step; see compute.Backend. Each panel of the weight is packed, in both its
 // forms, right after its masters were updated, while they are in the cache.
 func (b *Backend) Optimize(w compute.Weight, master, g compute.Tensor, state []compute.Tensor, clip compute.Tensor, h compute.Optimizer) {
-	states := map[bool]int{true: 1, false: 2}[h.Kind == compute.RMSProp]
-	if h.Kind != compute.RMSProp && h.Kind != compute.AdamW || len(state) != states || h.Step < 1 {
-		panic(fmt.Sprintf("compute/cpu: Optimize of kind %d with %d states at step %d", h.Kind, len(state), h.Step))
-	}
-	want("master", master, compute.F32, master.Rows, master.Cols)
-	want("gradient of Optimize", g, compute.F32, master.Rows, master.Cols)
-	for _, s := range state {
-		want("state of Optimize", s, compute.F32, master.Rows, master.Cols)
-	}
+	compute.CheckOptimize(w, master, g, state, clip, h)
+	b.own(master, g, clip)
+	b.own(state...)
 	var p *weight
 	if w != nil {
 		p = b.weightOf(w)
-		want("master", master, compute.F32, p.out, p.in)
 	}
 	x := &b.storing.update
 	if x.k == nil {
@@ -45,7 +37,6 @@ func (b *Backend) Optimize(w compute.Weight, master, g compute.Tensor, state []c
 	}
 	c := float32(1)
 	if !clip.Absent() {
-		want("clip", clip, compute.F32, 1, 1)
 		c = row[float32](clip, 0)[0]
 	}
 	*x.k = factorsOf(h, c)

@@ -13,7 +13,7 @@ func (j *ropeJob) do(_, item int) {
 	from, to := part(item, rowsPerItem, j.x.rows)
 	half, rotate := j.dim/2, j.k.rotate[j.x.dt]
 	for r := from; r < to; r++ {
-		pos := j.pos.int(r)
+		pos := j.pos.index(r, j.cos.rows)
 		cos, sin := j.cos.row(pos), j.sin.row(pos)
 		for c := 0; c < j.x.cols; c += j.dim {
 			rotate(half, j.x.at(r, c), j.x.at(r, c+half), cos, sin, j.sign)
@@ -25,7 +25,7 @@ func (j *ropeJob) do(_, item int) {
 func (b *Backend) RoPE(x, pos, cos, sin compute.Tensor, headDim int, inverse bool) {
 	compute.CheckRoPE(x, pos, cos, sin, headDim)
 	j := &b.vector.rope
-	*j = ropeJob{&b.k.vector, viewOf(x), viewOf(pos), viewOf(cos), viewOf(sin), headDim, 1}
+	*j = ropeJob{&b.k.vector, b.view(x), b.view(pos), b.view(cos), b.view(sin), headDim, 1}
 	if inverse {
 		j.sign = -1
 	}

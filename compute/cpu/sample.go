@@ -299,8 +299,8 @@ func (b *Backend) Sample(ids, logp, logits compute.Tensor, s *compute.Sampling) 
 	b.scratch.reset()
 	j := &b.vector.sample
 	*j = sampleJob{
-		k: &b.k.vector, ids: viewOf(ids), logp: viewOf(logp), z: viewOf(logits),
-		key: viewOf(s.Key), counter: viewOf(s.Counter), temperature: viewOf(s.Temperature), topP: viewOf(s.TopP), topK: viewOf(s.TopK),
+		k: &b.k.vector, ids: b.view(ids), logp: b.view(logp), z: b.view(logits),
+		key: b.view(s.Key), counter: b.view(s.Counter), temperature: b.view(s.Temperature), topP: b.view(s.TopP), topK: b.view(s.TopK),
 		memory: take[float32](&b.scratch, b.pool.threads*sampleFloats(logits.Cols)),
 	}
 	b.pool.run(logits.Rows, j)

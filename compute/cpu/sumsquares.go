@@ -36,15 +36,15 @@ func (b *Backend) SumSquares(y, x compute.Tensor) {
 	compute.CheckSumSquares(y, x)
 	b.scratch.reset()
 	j := &b.vector.sumSquares
-	*j = sumSquaresJob{k: &b.k.vector, x: viewOf(x), total: x.Rows * parts(x.Cols, sumBlock)}
+	*j = sumSquaresJob{k: &b.k.vector, x: b.view(x), total: x.Rows * parts(x.Cols, sumBlock)}
 	j.per = max(rowsPerItem, parts(j.total, sumItems))
 	j.sums = take[float64](&b.scratch, parts(j.total, j.per))
 	b.pool.run(len(j.sums), j)
-	sum := float64(viewOf(y).float(0))
+	sum := float64(b.view(y).float(0))
 	for _, s := range j.sums {
 		sum += s
 	}
-	viewOf(y).set(0, float32(sum))
+	b.view(y).set(0, float32(sum))
 }
 
 // ClipFactor sets clip = min(1, maxNorm/(√sumsq + 1e-6)); see compute.Backend.
@@ -52,7 +52,7 @@ func (b *Backend) ClipFactor(clip, sumsq compute.Tensor, maxNorm float32) {
 	compute.CheckClipFactor(clip, sumsq, maxNorm)
 	factor := 1.0
 	if maxNorm > 0 {
-		factor = min(1, float64(maxNorm)/(math.Sqrt(float64(viewOf(sumsq).float(0)))+1e-6))
+		factor = min(1, float64(maxNorm)/(math.Sqrt(float64(b.view(sumsq).float(0)))+1e-6))
 	}
-	viewOf(clip).set(0, float32(factor))
+	b.view(clip).set(0, float32(factor))
 }

@@ -18,7 +18,7 @@ func (j *swigluJob) do(_, item int) {
 func (b *Backend) SwiGLU(y, gate, up compute.Tensor) {
 	compute.CheckSwiGLU(y, gate, up)
 	j := &b.vector.swiglu
-	*j = swigluJob{&b.k.vector, viewOf(y), viewOf(gate), viewOf(up)}
+	*j = swigluJob{&b.k.vector, b.view(y), b.view(gate), b.view(up)}
 	b.pool.run(parts(y.Rows, rowsPerItem), j)
 }
 
@@ -38,6 +38,6 @@ func (j *swigluBackwardJob) do(_, item int) {
 func (b *Backend) SwiGLUBackward(dgate, dup, dy, gate, up compute.Tensor) {
 	compute.CheckSwiGLUBackward(dgate, dup, dy, gate, up)
 	j := &b.vector.swigluBackward
-	*j = swigluBackwardJob{&b.k.vector, viewOf(dgate), viewOf(dup), viewOf(dy), viewOf(gate), viewOf(up)}
+	*j = swigluBackwardJob{&b.k.vector, b.view(dgate), b.view(dup), b.view(dy), b.view(gate), b.view(up)}
 	b.pool.run(parts(dy.Rows, rowsPerItem), j)
 }

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"fmt"
 	"unsafe"
 
 	"github.com/seed-8780d58e/spin/compute"
@@ -14,8 +15,8 @@ type view struct {
 	dt         compute.DType
 }
 
-// viewOf checks that t lies in this device's memory. An absent tensor gives the zero view.
-func viewOf(t compute.Tensor) view {
+// view checks that t lies in this device's memory. An absent tensor gives the zero view.
+func (b *Backend) view(t compute.Tensor) view {
 	if t.Absent() {
 		return view{}
 	}
@@ -29,6 +30,15 @@ func (v view) row(r int) unsafe.Pointer { return unsafe.Add(v.p, r*v.stride) }
 // at is the address of element (r, c).
 func (v view) at(r, c int) unsafe.Pointer {
 	return unsafe.Add(v.p, r*v.stride+c*v.dt.Size())
+}
+
+// index is row r of an I32 column, which says where in [0, n) to go.
+func (v view) index(r, n int) int {
+	i := v.int(r)
+	if uint(i) >= uint(n) {
+		panic(fmt.Sprintf("compute/cpu: index %d, want one of [0, %d)", i, n))
+	}
+	return i
 }
 
 func (v view) int(r int) int          { return int(*(*int32)(v.row(r))) }

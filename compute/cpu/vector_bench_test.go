@@ -286,7 +286,7 @@ func BenchmarkExp(b *testing.B) {
 	b.SetBytes(4096)
 	var sum float32
 	for b.Loop() {
-		sum += x.k.vector.expSum(1024, viewOf(e).p, viewOf(z).p, 3, 1)
+		sum += x.k.vector.expSum(1024, x.view(e).p, x.view(z).p, 3, 1)
 	}
 	if math.IsNaN(float64(sum)) {
 		b.Fatal("NaN")

@@ -187,12 +187,9 @@ func (x *storing) do(thread, item int) {
 
 // Store fills rows of w; see compute.Backend.
 func (b *Backend) Store(w compute.Weight, row int, src compute.Tensor) {
-	p := b.weightOf(w)
-	want("src of Store", src, compute.F32, src.Rows, p.in)
-	if row < 0 || row+src.Rows > p.out {
-		panic(fmt.Sprintf("compute/cpu: Store of rows [%d, %d) of %d", row, row+src.Rows, p.out))
-	}
-	b.store(p, row, src, nil)
+	compute.CheckStore(w, row, src)
+	b.own(src)
+	b.store(b.weightOf(w), row, src, nil)
 }
 
 // store packs src into w's rows from row on, each panel after step has had it.

@@ -12,15 +12,16 @@ type machine struct {
 	gpr  [12]int64
 	vec  [32][64]byte
 	args []byte
+	may  [][]byte
 	zero bool // flags of the last arithmetic
 	less bool // signed
 }
 
 // Run executes f with the arguments of its parameters: int, unsafe.Pointer or float32 values.
-// Pointers are read and written as they are, so they must point to memory that the collector does
-// not move.
-func (f *Func) Run(args ...any) {
-	m := &machine{args: make([]byte, f.size+8)}
+// Pointers are read and written as they are. Where memory is not nil, it is all that f may touch:
+// Run panics at any other access.
+func (f *Func) Run(memory [][]byte, args ...any) {
+	m := &machine{args: make([]byte, f.size+8), may: memory}
 	off := 0
 	for _, a := range args {
 		switch a := a.(type) {
@@ -82,7 +83,15 @@ func (m *machine) taken(op string) bool {
 // memory is n bytes at an address.
 //
 //go:nocheckptr
-func memory(addr int64, n int) []byte {
+func (m *machine) memory(addr int64, n int) []byte {
+	inside := m.may == nil
+	for _, b := range m.may {
+		first := int64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+		inside = inside || addr >= first && addr+int64(n) <= first+int64(len(b))
+	}
+	if !inside {
+		panic(fmt.Sprintf("asm: access to %d bytes at %#x", n, addr))
+	}
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), addr)), n)
 }
 
@@ -101,7 +110,7 @@ func (m *machine) bytes(a fmt.Stringer, n int) []byte {
 		v := m.vec[a.N]
 		return v[:n]
 	case Mem:
-		return append([]byte(nil), memory(m.address(a), n)...)
+		return append([]byte(nil), m.memory(m.address(a), n)...)
 	case Param:
 		return m.args[a.Off : a.Off+n]
 	case Reg:
@@ -124,7 +133,7 @@ func (m *machine) set(a fmt.Stringer, b []byte) {
 		m.vec[a.N] = [64]byte{}
 		copy(m.vec[a.N][:], b)
 	case Mem:
-		copy(memory(m.address(a), len(b)), b)
+		copy(m.memory(m.address(a), len(b)), b)
 	default:
 		panic(fmt.Sprintf("asm: destination %v", a))
 	}
