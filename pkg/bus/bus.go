@@ -193,7 +193,7 @@ func (c *Conn) retry(ctx context.Context, what string, f func(ctx context.Contex
 func isOutage(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.Code == 503 // JetStream is starting, stopping or electing
+		return api.Code == 503 && !isFull(err) // JetStream is starting, stopping or electing
 	}
 	for _, outage := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,8 +17,11 @@ const (
 	runHeader     = "Spin-Run"
 	weightsHeader = "Spin-Weights"
 
-	// codeStoreFailed is JSStreamStoreFailedF: a bound was met, or the disk failed.
-	codeStoreFailed jetstream.ErrorCode = 10077
+	// The server's answers to a bound that is met: of the stream or the subject, of the account, of the disk.
+	codeStoreFailed           jetstream.ErrorCode = 10077
+	codeAccountExceeded       jetstream.ErrorCode = 10002
+	codeInsufficientResources jetstream.ErrorCode = 10023
+	codeStorageExceeded       jetstream.ErrorCode = 10047
 )
 
 // Ack is where a message lies.
@@ -33,7 +37,7 @@ func (c *Conn) PublishOnce(ctx context.Context, m event.Message) (Ack, error) {
 	if err == nil {
 		return Ack{Seq: ack.Sequence}, nil
 	}
-	if !isCode(err, codeStoreFailed) {
+	if !isFull(err) {
 		return Ack{}, err
 	}
 	// A bound of the subject and one of the stream come back with the same code; only the subject's message tells them apart.
@@ -57,9 +61,9 @@ func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64
 	switch {
 	case err == nil:
 		return ack.Sequence, nil
-	case isCode(err, codeStoreFailed):
+	case isFull(err):
 		return 0, fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
-	case !isCode(err, jetstream.JSErrCodeStreamWrongLastSequence) && !isCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+	case !isCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
 		return 0, err
 	}
 	old, seq, lookup := c.Last(ctx, m)
@@ -75,7 +79,7 @@ func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64
 // Append writes an event or a dead letter, once for each id within the stream's window of an hour.
 func (c *Conn) Append(ctx context.Context, m event.Message, id string) error {
 	_, err := c.publish(ctx, m, jetstream.WithMsgID(m.GetRunId()+"/"+id))
-	if isCode(err, codeStoreFailed) {
+	if isFull(err) {
 		return fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
 	}
 	return err
@@ -162,7 +166,11 @@ func streamOf(m event.Message) (string, error) {
 	return "", fmt.Errorf("%s has no stream", event.Schema(m))
 }
 
-func isCode(err error, code jetstream.ErrorCode) bool {
+func isCode(err error, codes ...jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == code
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
+}
+
+func isFull(err error) bool {
+	return isCode(err, codeStoreFailed, codeAccountExceeded, codeInsufficientResources, codeStorageExceeded)
 }

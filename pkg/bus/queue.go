@@ -84,7 +84,7 @@ func (c *Conn) QueueDepth(ctx context.Context, run string) (waiting, leased int,
 // chunks in the queue as it may.
 func (c *Conn) Enqueue(ctx context.Context, chunk *event.Chunk) (queued bool, err error) {
 	ack, err := c.publish(ctx, chunk, jetstream.WithMsgID(chunk.GetRunId()+"/"+chunk.Task()))
-	if isCode(err, codeStoreFailed) {
+	if isFull(err) {
 		return false, fmt.Errorf("queue chunk %s: %w", chunk.Task(), ErrFull)
 	}
 	if err != nil {

@@ -171,7 +171,7 @@ func watch(ctx context.Context, w jetstream.KeyWatcher, handle func(Entry) error
 // isRevisionMismatch also knows the server's answer where the client does not translate it.
 func isRevisionMismatch(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
-		isCode(err, jetstream.JSErrCodeStreamWrongLastSequence) || isCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+		isCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // State is a bucket whose values are a T in JSON: people read and edit them.
