@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,9 @@ func parquetRows(f io.ReaderAt, size int64, name string) source {
 				err = fmt.Errorf("%s: damaged Parquet file: %v", name, r)
 			}
 		}()
+		if err := checkFooter(f, size); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		file, err := parquet.OpenFile(f, size)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -64,4 +68,26 @@ func fromParquet(row any) (*record, error) {
 		return nil, fmt.Errorf("a row of more than %d bytes", maxLine)
 	}
 	return parseLine(line)
+}
+
+// maxFooter bounds a Parquet file's metadata.
+const maxFooter = 64 << 20
+
+// checkFooter holds the length that a file's end claims for its metadata against the file, before parquet-go takes that
+// much memory (Parquet format: a file ends with the metadata, its length in 4 bytes, little-endian, and "PAR1").
+func checkFooter(f io.ReaderAt, size int64) error {
+	var tail [8]byte
+	if size < 12 {
+		return fmt.Errorf("%d bytes are no Parquet file", size)
+	}
+	if _, err := f.ReadAt(tail[:], size-8); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if string(tail[4:]) != "PAR1" {
+		return fmt.Errorf(`no Parquet file, which would end with "PAR1", or an encrypted one`)
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-12 || n > maxFooter {
+		return fmt.Errorf("damaged Parquet file: %d bytes of metadata in a file of %d", n, size)
+	}
+	return nil
 }
