@@ -19,6 +19,7 @@ package computetest
 import (
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/seed-8780d58e/spin/compute"
@@ -35,6 +36,8 @@ type Options struct {
 	// Seed of the random shapes and values; Rounds multiplies the number of random cases (0: 1).
 	Seed   uint64
 	Rounds int
+	// Only are the subtests to run, for a backend that is being built; nil: all.
+	Only []string
 }
 
 // manyThreads does not divide the sizes in the tables.
@@ -65,6 +68,9 @@ func RunAll(t *testing.T, newDevice func(threads int) compute.Device, o Options)
 	one, many, oracle := newRig(t, newDevice(1), limits()), newRig(t, newDevice(manyThreads), roomy()), newRig(t, ref.New(), limits())
 	oracle.oracle = true
 	for _, op := range operations {
+		if o.Only != nil && !slices.Contains(o.Only, op.name) {
+			continue
+		}
 		t.Run(op.name, func(t *testing.T) {
 			for _, dt := range o.DTypes {
 				t.Run(dt.String(), func(t *testing.T) {
