@@ -8,7 +8,7 @@ import (
 	"github.com/seed-8780d58e/spin/compute"
 )
 
-// rand16 are n random elements of dt.
+// randomBytes are n random elements of dt.
 func randomBytes(r *rand.Rand, dt compute.DType, n int) []byte {
 	if dt == compute.BF16 {
 		s := make([]uint16, n)

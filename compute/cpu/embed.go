@@ -18,7 +18,7 @@ func (j *embedJob) do(_, item int) {
 func (b *Backend) Embed(x compute.Tensor, w compute.Weight, ids compute.Tensor) {
 	compute.CheckEmbed(x, w, ids)
 	j := &b.vector.embed
-	*j = embedJob{b.view(x), b.view(ids), w.(*weight)}
+	*j = embedJob{b.view(x), b.view(ids), b.weightOf(w)}
 	b.pool.run(parts(x.Rows, rowsPerItem), j)
 }
 

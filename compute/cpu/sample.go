@@ -199,13 +199,27 @@ func (s *sampleRow) kthLargest(k int) float32 {
 	return nth(s.cz[:n], nil, float64(k))
 }
 
+// fewIDs are so few candidates that selection among them costs little.
+const fewIDs = 2048
+
 // nucleus is the largest logit x such that the ids of logits ≥ x hold the share topP of the
-// probability of those ≥ least. The interval that x lies in is halved until it holds little.
+// probability of those ≥ least.
 func (s *sampleRow) nucleus(top, temperature, least float32, topP float64) float32 {
+	// Nearly always few ids are left, or those within a factor e¹⁰ of the first are few and enough.
+	near := max(least, top-10*temperature)
+	n, sum := s.candidates(near)
+	total := sum
+	if near > least {
+		total = s.mass(least)
+	}
+	if n <= fewIDs && sum >= topP*total {
+		return nth(s.cz[:n], s.ce[:n], topP*total)
+	}
+	// Else the interval that x lies in is halved until it holds little.
 	low := max(least, top-90*temperature, -math.MaxFloat32) // below, exponentials are 0
 	high := math.Nextafter32(top, float32(math.Inf(1)))
-	total := s.mass(low)
-	target, fromLow, fromHigh := topP*total, total, 0.0 // fromLow ≥ target > fromHigh
+	fromLow, fromHigh := s.mass(low), 0.0
+	target := topP * fromLow // fromLow ≥ target > fromHigh
 	for i := 0; i < 24 && fromLow-fromHigh > total/64; i++ {
 		mid := low/2 + high/2
 		if mid <= low || mid >= high {
@@ -217,7 +231,7 @@ func (s *sampleRow) nucleus(top, temperature, least float32, topP float64) float
 			high, fromHigh = mid, m
 		}
 	}
-	n, _ := s.candidates(low)
+	n, _ = s.candidates(low)
 	m := 0
 	for i := range n {
 		if s.cz[i] < high {

@@ -20,6 +20,7 @@ func (b *Backend) view(t compute.Tensor) view {
 	if t.Absent() {
 		return view{}
 	}
+	b.own(t)
 	return view{pointer(t), t.Stride * t.DType.Size(), t.Rows, t.Cols, t.DType}
 }
 

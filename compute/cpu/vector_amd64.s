@@ -2394,24 +2394,39 @@ TEXT ·avx2Above(SB), NOSPLIT, $0-40
 	MOVL first+20(FP), DX
 	MOVQ index+24(FP), DI
 	SHRQ $3, CX
+four:
+	MOVQ CX, R8
+	CMPQ CX, $4
+	JLT one
+	MOVQ $4, R8
+	VMOVUPS 0(SI), Y0
+	VCMPPS $0x1d, Y15, Y0, Y0
+	VMOVUPS 32(SI), Y1
+	VCMPPS $0x1d, Y15, Y1, Y1
+	VMOVUPS 64(SI), Y2
+	VCMPPS $0x1d, Y15, Y2, Y2
+	VMOVUPS 96(SI), Y3
+	VCMPPS $0x1d, Y15, Y3, Y3
+	VORPS Y1, Y0, Y0
+	VORPS Y3, Y2, Y2
+	VORPS Y2, Y0, Y0
+	VMOVMSKPS Y0, AX
+	TESTL AX, AX
+	JNE one
+	ADDQ $128, SI
+	ADDL $32, DX
+	SUBQ $4, CX
+	JMP four
+one:
+	SUBQ R8, CX
+	TESTQ R8, R8
 	JEQ done
-loop:
+vector:
 	VMOVUPS (SI), Y0
 	VCMPPS $0x1d, Y15, Y0, Y0
 	VMOVMSKPS Y0, AX
 	TESTL AX, AX
-	JNE some
-next:
-	ADDQ $32, SI
-	ADDL $8, DX
-	DECQ CX
-	JNZ loop
-done:
-	SUBQ index+24(FP), DI
-	SHRQ $2, DI
-	MOVQ DI, ret+32(FP)
-	VZEROUPPER
-	RET
+	JEQ next
 some:
 	BSFL AX, BX
 	ADDL DX, BX
@@ -2420,7 +2435,18 @@ some:
 	LEAL -1(AX), BX
 	ANDL BX, AX
 	JNE some
-	JMP next
+next:
+	ADDQ $32, SI
+	ADDL $8, DX
+	DECQ R8
+	JNZ vector
+	JMP four
+done:
+	SUBQ index+24(FP), DI
+	SHRQ $2, DI
+	MOVQ DI, ret+32(FP)
+	VZEROUPPER
+	RET
 
 // func avx2MulNNF32(rows, panels, k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
 TEXT ·avx2MulNNF32(SB), NOSPLIT, $0-80

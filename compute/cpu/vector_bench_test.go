@@ -241,20 +241,22 @@ func BenchmarkAttentionPaged(b *testing.B) {
 }
 
 func BenchmarkSample(b *testing.B) {
-	type setting struct {
-		name     string
-		t, p     float32
-		k        int32
-		steepest float64
-	}
-	for _, s := range []setting{{"greedy", 0, 1, 0, 3}, {"all", 1, 1, 0, 3}, {"top-p", 0.8, 0.95, 0, 3}, {"top-k-p", 0.8, 0.95, 40, 3}, {"top-p-flat", 1, 0.95, 0, 0.01}} {
+	for _, s := range []struct {
+		name   string
+		t, p   float32
+		k      int32
+		peaked float64 // logits: normal of this deviation, and some far above
+	}{{"greedy", 0, 1, 0, 2}, {"all", 1, 1, 0, 2}, {"top-p", 0.8, 0.95, 0, 2}, {"top-k-p", 0.8, 0.95, 40, 2}, {"top-p-flat", 1, 0.95, 0, 0}} {
 		for _, rows := range []int{1, 32} {
 			b.Run(fmt.Sprintf("%s/rows%d", s.name, rows), func(b *testing.B) {
 				x := newBench(b, compute.F32)
 				z := x.f32(rows, benchVocab)
 				logits := make([]float32, z.Len())
 				for i := range logits {
-					logits[i] = float32(x.r.NormFloat64() * s.steepest)
+					logits[i] = float32(x.r.NormFloat64() * (s.peaked + 0.01))
+					if i%500 == 0 {
+						logits[i] += float32(x.r.ExpFloat64() * 3 * s.peaked)
+					}
 				}
 				compute.Write(x, z, logits)
 				fill := func(v float32) compute.Tensor {

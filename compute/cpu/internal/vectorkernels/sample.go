@@ -22,9 +22,17 @@ func above() {
 	p("\n// func avx2Above(n int, x unsafe.Pointer, cut float32, first int32, index unsafe.Pointer) int")
 	p("TEXT ·avx2Above(SB), NOSPLIT, $0-40")
 	p("\tMOVQ n+0(FP), CX\n\tMOVQ x+8(FP), SI\n\tVBROADCASTSS cut+16(FP), Y15\n\tMOVL first+20(FP), DX\n\tMOVQ index+24(FP), DI")
-	p("\tSHRQ $3, CX\n\tJEQ done")
-	p("loop:\n\tVMOVUPS (SI), Y0\n\tVCMPPS $0x1d, Y15, Y0, Y0\n\tVMOVMSKPS Y0, AX\n\tTESTL AX, AX\n\tJNE some")
-	p("next:\n\tADDQ $32, SI\n\tADDL $8, DX\n\tDECQ CX\n\tJNZ loop")
+	p("\tSHRQ $3, CX")
+	// R8 vectors are looked at one by one before the next four are looked at together.
+	p("four:\n\tMOVQ CX, R8\n\tCMPQ CX, $4\n\tJLT one\n\tMOVQ $4, R8")
+	for i := range 4 {
+		p("\tVMOVUPS %d(SI), Y%d\n\tVCMPPS $0x1d, Y15, Y%d, Y%d", 32*i, i, i, i)
+	}
+	p("\tVORPS Y1, Y0, Y0\n\tVORPS Y3, Y2, Y2\n\tVORPS Y2, Y0, Y0\n\tVMOVMSKPS Y0, AX\n\tTESTL AX, AX\n\tJNE one")
+	p("\tADDQ $128, SI\n\tADDL $32, DX\n\tSUBQ $4, CX\n\tJMP four")
+	p("one:\n\tSUBQ R8, CX\n\tTESTQ R8, R8\n\tJEQ done")
+	p("vector:\n\tVMOVUPS (SI), Y0\n\tVCMPPS $0x1d, Y15, Y0, Y0\n\tVMOVMSKPS Y0, AX\n\tTESTL AX, AX\n\tJEQ next")
+	p("some:\n\tBSFL AX, BX\n\tADDL DX, BX\n\tMOVL BX, (DI)\n\tADDQ $4, DI\n\tLEAL -1(AX), BX\n\tANDL BX, AX\n\tJNE some")
+	p("next:\n\tADDQ $32, SI\n\tADDL $8, DX\n\tDECQ R8\n\tJNZ vector\n\tJMP four")
 	p("done:\n\tSUBQ index+24(FP), DI\n\tSHRQ $2, DI\n\tMOVQ DI, ret+32(FP)\n\tVZEROUPPER\n\tRET")
-	p("some:\n\tBSFL AX, BX\n\tADDL DX, BX\n\tMOVL BX, (DI)\n\tADDQ $4, DI\n\tLEAL -1(AX), BX\n\tANDL BX, AX\n\tJNE some\n\tJMP next")
 }
