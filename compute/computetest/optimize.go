@@ -28,7 +28,8 @@ func testOptimize(l *lab) {
 	for i, s := range [][2]int{{1, 1}, {1, 17}, {33, 50}, {128, 96}, {l.upTo(100), l.upTo(100)}} {
 		for _, rule := range rules {
 			// Masters of 0 show the update itself.
-			master := normal(l.rand, compute.F32, s[0], s[1], float64(i%2)*0.05)
+			size := float64(i%2) * 0.05
+			master := normal(l.rand, compute.F32, s[0], s[1], size)
 			var grads []values
 			for range 3 {
 				g := normal(l.rand, compute.F32, s[0], s[1], 0.3)
@@ -42,8 +43,10 @@ func testOptimize(l *lab) {
 				w := c.dev.NewWeight(s[0], s[1], c.dtype(l.dt), true)
 				c.weights = append(c.weights, w)
 				m := c.out("master", master, 64)
+				c.atLeast(max(size, rule.LR))
 				state := []compute.Tensor{c.out("first state", zeros(compute.F32, s[0], s[1]), 64)}
 				if rule.Kind == compute.AdamW {
+					c.atLeast(0.3 * (1 - rule.Beta1)) // of N(0, 0.3²) gradients
 					state = append(state, c.out("second state", zeros(compute.F32, s[0], s[1]), 64))
 				}
 				for step, g := range grads {
