@@ -113,22 +113,9 @@ func spell(tok *Tokenizer, ids []int32) []string {
 // A GGUF vocabulary with scores gives the ids of the tokenizer.json that transformers makes of it, which are those of
 // sentencepiece itself.
 func TestSentencePiece(t *testing.T) {
-	var file struct {
-		Tokens []string
-		Scores []float32
-		Kinds  []int32
-		Cases  []golden
-	}
+	var file struct{ Cases []golden }
 	readGolden(t, "sentencepiece.json", &file)
-	m := &gguf.Metadata{}
-	m.Set("tokenizer.ggml.model", "llama")
-	m.Set("tokenizer.ggml.tokens", file.Tokens)
-	m.Set("tokenizer.ggml.scores", file.Scores)
-	m.Set("tokenizer.ggml.token_type", file.Kinds)
-	m.Set("tokenizer.ggml.unknown_token_id", uint32(0))
-	m.Set("tokenizer.ggml.bos_token_id", uint32(1))
-	m.Set("tokenizer.ggml.eos_token_id", uint32(2))
-	tok, err := FromGGUF(m)
+	tok, err := FromGGUF(scored(t))
 	if err != nil {
 		t.Fatal(err)
 	}
