@@ -39,6 +39,9 @@ func Open(root string) (*Store, error) {
 // URI says where the store is, for manifests.
 func (s *Store) URI() string { return "file://" + s.root }
 
+// Scratch is a folder on the store's file system for what is not yet, or no longer, a blob.
+func (s *Store) Scratch() string { return filepath.Join(s.root, "tmp") }
+
 func (s *Store) path(digest string) (string, error) {
 	if b, err := hex.DecodeString(digest); err != nil || len(b) != sha256.Size || strings.ToLower(digest) != digest {
 		return "", fmt.Errorf("blob %.70q: want 64 hexadecimal digits", digest)

@@ -1,0 +1,68 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/pkg/checkpoint"
+	"github.com/seed-8780d58e/spin/pkg/gguf"
+	"github.com/seed-8780d58e/spin/pkg/safetensors"
+)
+
+// export writes a model in another form.
+type export struct {
+	machine
+	format  string
+	dtype   string
+	output  string
+	replace bool
+}
+
+func (e *export) flags(f *pflag.FlagSet) {
+	f.StringVar(&e.machine.path, "model", "", "Hugging Face directory or GGUF file (default: SmolLM2-135M-Instruct)")
+	f.StringVar(&e.format, "format", "safetensors", "safetensors (a directory that transformers loads) or gguf (a file that llama.cpp loads)")
+	f.StringVar(&e.dtype, "dtype", "f32", "f32, f16, bf16, or for gguf also q8_0")
+	f.StringVar(&e.output, "output", "", "directory or file to write")
+	f.BoolVar(&e.replace, "replace", false, "replace what is there already")
+}
+
+func (e *export) run(_ context.Context, _ []string, s Streams) error {
+	if e.output == "" {
+		return badInput(fmt.Errorf("--output is missing: where to write"))
+	}
+	p, err := e.openModel()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	switch e.format {
+	case "safetensors":
+		dtype, ok := map[string]safetensors.DType{"f32": safetensors.F32, "f16": safetensors.F16, "bf16": safetensors.BF16}[e.dtype]
+		if !ok {
+			return badInput(fmt.Errorf("--dtype %q, want f32, f16 or bf16", e.dtype))
+		}
+		err = p.Write(e.output, p, dtype, e.replace)
+	case "gguf":
+		kind, ok := map[string]gguf.Type{"f32": gguf.F32, "f16": gguf.F16, "bf16": gguf.BF16, "q8_0": gguf.Q8_0}[e.dtype]
+		if !ok {
+			return badInput(fmt.Errorf("--dtype %q, want f32, f16, bf16 or q8_0", e.dtype))
+		}
+		if !strings.HasSuffix(e.output, ".gguf") {
+			return badInput(fmt.Errorf("--output %s: a GGUF file's name ends in .gguf", e.output))
+		}
+		var vocabulary *gguf.Metadata
+		if vocabulary, err = p.Vocabulary(); err == nil {
+			err = checkpoint.WriteGGUF(e.output, p.Config(), vocabulary, p, kind)
+		}
+	default:
+		err = fmt.Errorf("--format %q, want safetensors or gguf", e.format)
+	}
+	if err != nil {
+		return badInput(err)
+	}
+	fmt.Fprintln(s.Out, e.output)
+	return nil
+}

@@ -1,0 +1,282 @@
+package train
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/pkg/spin"
+)
+
+// games are those of one iteration, collected from the stream as they come and handed to training
+// in its own order.
+type games struct {
+	lead  *lead
+	turn  *turn
+	holes map[string]bool
+
+	mu     sync.Mutex
+	played map[string]*event.Game
+	failed error
+	more   chan struct{} // closed and replaced with each arrival
+}
+
+// playGames publishes the iteration's tasks and collects its games. stop ends both.
+func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), err error) {
+	kept, err := l.keptDraws(ctx, t.Number)
+	if err != nil {
+		return nil, nil, err
+	}
+	g = &games{lead: l, turn: t, holes: map[string]bool{}, played: map[string]*event.Game{}, more: make(chan struct{})}
+	for _, id := range t.Holes {
+		g.holes[id] = true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	working.Go(func() { g.fail(ctx, g.collect(ctx)) })
+	working.Go(func() { g.fail(ctx, g.publishTasks(ctx, kept)) })
+	return g, func() { cancel(); working.Wait() }, nil
+}
+
+// fail ends the waiting of training, unless the work was called off.
+func (g *games) fail(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failed = errors.Join(g.failed, err)
+	g.wake()
+}
+
+func (g *games) wake() {
+	close(g.more)
+	g.more = make(chan struct{})
+}
+
+// collect follows the iteration's games in the stream.
+func (g *games) collect(ctx context.Context) error {
+	filter := event.IterationFilter(g.lead.run.ID, event.Games, uint32(g.turn.Number))
+	return g.lead.bus.Read(ctx, bus.ReadConfig{Stream: bus.Games, Filters: []string{filter}, Follow: true}, func(d bus.Delivery) error {
+		if d.Err != nil {
+			return fmt.Errorf("game %s: %w", d.Subject, d.Err)
+		}
+		game := d.Message.(*event.Game)
+		if err := g.check(game); err != nil {
+			return err
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.played[game.GetPromptId()] = game
+		g.wake()
+		return nil
+	})
+}
+
+// check refuses a game that the run did not ask for.
+func (g *games) check(m *event.Game) error {
+	if m.GetHole() != nil {
+		return nil
+	}
+	spec := g.lead.run.Spec
+	switch engines := spec.Engine.Engines; {
+	case m.GetWeightsSha256() != g.turn.Opponent:
+		return fmt.Errorf("game %s was played by weights %.12s, the opponent is %.12s", m.GetPromptId(), m.GetWeightsSha256(), g.turn.Opponent)
+	case m.GetTemplateId() != g.lead.base.Template.ID():
+		return fmt.Errorf("game %s was rendered by template %s, the run's is %s", m.GetPromptId(), m.GetTemplateId(), g.lead.base.Template.ID())
+	case len(engines) == 0 && m.GetFingerprint() != g.lead.run.Fingerprint, len(engines) > 0 && !slices.Contains(engines, m.GetFingerprint()):
+		return fmt.Errorf("game %s was played by engine %s, which is none of the run's", m.GetPromptId(), m.GetFingerprint())
+	}
+	return nil
+}
+
+// hole reports whether training game i is skipped.
+func (g *games) hole(i int) bool { return g.holes[g.lead.prompts.train[i].GetPromptId()] }
+
+// await waits for the training games of a batch and returns them in its order.
+func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
+	wanted := make([]*event.Prompt, len(batch))
+	for i, n := range batch {
+		wanted[i] = g.lead.prompts.train[n]
+	}
+	found, err := g.wait(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Game, len(found))
+	for i, m := range found {
+		out[i] = trainingGame(m)
+	}
+	return out, nil
+}
+
+// wait returns the games of the prompts when all are there.
+func (g *games) wait(ctx context.Context, prompts []*event.Prompt) ([]*event.Game, error) {
+	for {
+		g.mu.Lock()
+		found := make([]*event.Game, 0, len(prompts))
+		for _, p := range prompts {
+			if m := g.played[p.GetPromptId()]; m != nil {
+				found = append(found, m)
+			}
+		}
+		more, failed := g.more, g.failed
+		g.mu.Unlock()
+		switch {
+		case failed != nil:
+			return nil, failed
+		case len(found) == len(prompts):
+			return found, nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// trainingGame is a game as the learner takes it.
+func trainingGame(m *event.Game) Game {
+	g := Game{PromptID: m.GetPromptId(), Prompt: ids(m.GetPromptIds()), Real: Answer{ids(m.GetReal().GetTokenIds()), spin.LogP(m.GetReal().GetTokenLogps())}}
+	for _, d := range append(m.GetDraws()[:len(m.GetDraws()):len(m.GetDraws())], m.GetKept()...) {
+		g.Draws = append(g.Draws, Draw{Answer{ids(d.GetResponse().GetTokenIds()), spin.LogP(d.GetResponse().GetTokenLogps())}, d.GetIteration(), d.GetDraw()})
+	}
+	return g
+}
+
+// seal waits for every game, held-out ones included, and returns the digest of the training set: a
+// SHA-256 over its games' content in the order of prompt ids.
+func (g *games) seal(ctx context.Context) (string, error) {
+	all := append(slices.Clone(g.lead.prompts.train), g.lead.prompts.heldout...)
+	all = slices.DeleteFunc(all, func(p *event.Prompt) bool { return g.holes[p.GetPromptId()] })
+	found, err := g.wait(ctx, all)
+	if err != nil {
+		return "", err
+	}
+	found = slices.DeleteFunc(found, func(m *event.Game) bool { return m.GetSplit() != event.Split_SPLIT_TRAIN })
+	slices.SortFunc(found, func(a, b *event.Game) int { return strings.Compare(a.GetPromptId(), b.GetPromptId()) })
+	h := sha256.New()
+	for _, m := range found {
+		content := proto.CloneOf(m)
+		content.Circumstance = nil
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)
+		if err != nil {
+			return "", fmt.Errorf("digest game %s: %w", m.GetPromptId(), err)
+		}
+		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// keptDraws are the draws of t−1 by prompt, where iteration t trains on them too.
+func (l *lead) keptDraws(ctx context.Context, t int) (map[string][]*event.Draw, error) {
+	kept := map[string][]*event.Draw{}
+	if !l.run.Spec.Mixes(t) {
+		return kept, nil
+	}
+	filter := event.IterationFilter(l.run.ID, event.Games, uint32(t-1))
+	err := l.bus.Read(ctx, bus.ReadConfig{Stream: bus.Games, Filters: []string{filter}}, func(d bus.Delivery) error {
+		if d.Err != nil {
+			return fmt.Errorf("game %s: %w", d.Subject, d.Err)
+		}
+		m := d.Message.(*event.Game)
+		if m.GetSplit() == event.Split_SPLIT_TRAIN && m.GetHole() == nil {
+			for _, draw := range m.GetDraws() {
+				kept[m.GetPromptId()] = append(kept[m.GetPromptId()], bare(draw))
+			}
+		}
+		return nil
+	})
+	return kept, err
+}
+
+// bare is a draw without what another θ said of it.
+func bare(d *event.Draw) *event.Draw {
+	r := d.GetResponse()
+	return &event.Draw{
+		SampleId: d.GetSampleId(), Iteration: d.GetIteration(), Draw: d.GetDraw(),
+		Response: &event.Response{Text: r.GetText(), TokenIds: r.GetTokenIds(), FinishReason: r.GetFinishReason()},
+	}
+}
+
+// publishTasks queues the iteration's chunks in the order in which epoch 1 uses them, those of
+// held-out games last. Chunks whose games are all there are left out. A full queue is waited for.
+func (g *games) publishTasks(ctx context.Context, kept map[string][]*event.Draw) error {
+	l, spec := g.lead, g.lead.run.Spec
+	there, err := l.bus.Subjects(ctx, bus.Games, event.IterationFilter(l.run.ID, event.Games, uint32(g.turn.Number)))
+	if err != nil {
+		return err
+	}
+	order := run.Order(spec.Seed, g.turn.Stage, g.turn.Number, 1, len(l.prompts.train))
+	for _, planned := range run.PlanChunks(order, len(l.prompts.heldout), spec.ChunkSize(g.turn.Number)) {
+		chunk := g.chunk(planned, kept, there)
+		if len(chunk.Prompts) == 0 {
+			continue
+		}
+		for {
+			_, err := l.bus.Enqueue(ctx, chunk)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, bus.ErrFull) {
+				return err
+			}
+			select {
+			case <-time.After(fullRetry):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// fullRetry is how often a full queue is tried again: a fraction of a task's time.
+const fullRetry = 100 * time.Millisecond
+
+// chunk fills a planned chunk with the prompts that have no game yet.
+func (g *games) chunk(planned run.PlannedChunk, kept map[string][]*event.Draw, there map[string]uint64) *event.Chunk {
+	l, spec, t := g.lead, g.lead.run.Spec, uint32(g.turn.Number)
+	c := &event.Chunk{
+		RunId: l.run.ID, Iteration: t, Chunk: uint32(planned.Number), WeightsSha256: g.turn.Opponent, TemplateId: l.base.Template.ID(),
+		Sampling: &event.Sampling{
+			Seed: spec.Seed, Temperature: float32(spec.Sampling.Temperature), TopP: float32(spec.Sampling.TopP),
+			TopK: uint32(spec.Sampling.TopK), MaxNewTokens: uint32(spec.Sampling.MaxNewTokens),
+		},
+		Draws: uint32(spec.Draws), Engines: spec.Engine.Engines,
+		Circumstance: l.circumstance(g.turn.Attempt),
+	}
+	if len(c.Engines) == 0 {
+		c.Engines = []string{l.run.Fingerprint}
+	}
+	from := l.prompts.train
+	if planned.Heldout {
+		from = l.prompts.heldout
+	}
+	for _, i := range planned.Games {
+		p := from[i]
+		if _, played := there[event.GameSubject(l.run.ID, t, p.GetPromptId())]; played || g.holes[p.GetPromptId()] {
+			continue
+		}
+		p = proto.CloneOf(p)
+		if !planned.Heldout {
+			p.Kept = kept[p.GetPromptId()]
+		}
+		c.Prompts = append(c.Prompts, p)
+	}
+	return c
+}

@@ -1,0 +1,266 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/optim"
+	"github.com/seed-8780d58e/spin/pkg/pretrained"
+	"github.com/seed-8780d58e/spin/pkg/run"
+)
+
+// lead is one run in the hands of one trainer. Everything in it can be read back from the control
+// bucket, the streams and the blob store: a trainer that takes over starts with an empty lead.
+type lead struct {
+	*Service
+	state      bus.State[run.Run]
+	iterations bus.State[run.Iteration]
+	run        run.Run
+	revision   uint64 // of run's key
+
+	base    *pretrained.Pretrained // the model that the run was given
+	prompts prompts
+	policy  *policy // the model in training; nil between stages that a restart skipped
+}
+
+// policy is the model in training and what its weights are.
+type policy struct {
+	model  *model.Model
+	digest string                 // weights_sha256 that training started from
+	files  *pretrained.Pretrained // those weights
+}
+
+// play is the run, stage by stage: θ_0, then the iterations, then the control experiment. A stage
+// that an earlier leader finished is skipped.
+func (l *lead) play(ctx context.Context, id string) error {
+	if err := l.take(ctx, id); err != nil || l.run.Status != run.Running {
+		return err
+	}
+	if err := l.bus.OpenQueue(ctx, id); err != nil {
+		return err
+	}
+	at, err := l.publishBase(ctx)
+	if err != nil {
+		return err
+	}
+	spec := l.run.Spec
+	if spec.SFT.Epochs > 0 {
+		if at, err = l.stage(ctx, run.SFTStage, 0, at, l.sft); err != nil {
+			return err
+		}
+	}
+	theta0 := at
+	for t := range spec.Iterations {
+		if at, err = l.stage(ctx, run.SPINStage, t, at, l.iteration); err != nil {
+			return err
+		}
+	}
+	if spec.Control == "sft" {
+		if _, err = l.stage(ctx, run.ControlStage, 0, theta0, l.control); err != nil {
+			return err
+		}
+	}
+	if err := l.bus.CloseQueue(ctx, id); err != nil {
+		return err
+	}
+	return l.command(ctx, run.Finish, "")
+}
+
+// take reads the run, and marks it as running on this engine.
+func (l *lead) take(ctx context.Context, id string) error {
+	var err error
+	if l.run, l.revision, err = l.state.Load(ctx, run.Key(id)); err != nil {
+		return err
+	}
+	if l.run.Status != run.Submitted && l.run.Status != run.Running {
+		return nil
+	}
+	engine := l.fingerprint()
+	if l.run.Fingerprint != "" && l.run.Fingerprint != engine {
+		if !l.cfg.AcceptEngineChange {
+			return fmt.Errorf("run %s was begun by engine %s, this is %s: results would differ; --accept-engine-change goes on all the same", id, l.run.Fingerprint, engine)
+		}
+		l.event(ctx, event.Level_LEVEL_WARN, "engine_change", 0, fmt.Sprintf("from %s to %s", l.run.Fingerprint, engine))
+	}
+	if l.base, err = pretrained.Open(l.run.Spec.Model.Path); err != nil {
+		return err
+	}
+	if l.prompts, err = l.readPrompts(); err != nil {
+		return err
+	}
+	l.run.Fingerprint = engine
+	return l.command(ctx, run.Start, "")
+}
+
+// command changes the run's status by compare-and-set.
+func (l *lead) command(ctx context.Context, c run.Command, reason string) error {
+	next, err := l.run.Apply(c, reason)
+	if err != nil {
+		return err
+	}
+	return l.swap(ctx, next)
+}
+
+func (l *lead) swap(ctx context.Context, next run.Run) error {
+	revision, err := l.state.Swap(ctx, run.Key(next.ID), next, l.revision)
+	if err != nil {
+		return err
+	}
+	l.run, l.revision = next, revision
+	return nil
+}
+
+// theta is weights that a stage starts from or ends with.
+type theta struct {
+	digest string
+	seq    uint64 // of its Checkpoint message
+}
+
+// turn is one stage in work: its state in the control bucket.
+type turn struct {
+	run.Iteration
+	key      string
+	revision uint64
+	lead     *lead
+}
+
+// apply moves the turn's state on, by compare-and-set.
+func (t *turn) apply(ctx context.Context, events ...run.Event) error {
+	next, err := run.Fold(t.Iteration, events...)
+	if err != nil {
+		return err
+	}
+	revision, err := t.lead.iterations.Swap(ctx, t.key, next, t.revision)
+	if err != nil {
+		return err
+	}
+	t.Iteration, t.revision = next, revision
+	return nil
+}
+
+// stage plays one stage, unless its state says that it is done, and returns the weights it ends
+// with. learn trains l.policy and returns the number of steps.
+func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from theta, learn func(context.Context, *turn) (int, error)) (theta, error) {
+	t := &turn{key: run.IterationKey(l.run.ID, stage, number), lead: l}
+	var err error
+	t.Iteration, t.revision, err = l.iterations.Load(ctx, t.key)
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		t.Iteration = run.NewIteration(l.run.ID, stage, number)
+		if t.revision, err = l.iterations.Create(ctx, t.key, t.Iteration); err != nil {
+			return theta{}, err
+		}
+	case err != nil:
+		return theta{}, err
+	case t.Phase == run.Done:
+		l.drop()
+		return theta{t.Result, t.Manifest}, nil
+	default: // what an earlier leader began starts again from its opponent: equal bits make that safe
+		t.Iteration = restarted(t.Iteration)
+	}
+	l.run.Stage, l.run.Iteration = stage, number
+	if err := l.swap(ctx, l.run); err != nil {
+		return theta{}, err
+	}
+	games := 0
+	if stage == run.SPINStage {
+		games = len(l.prompts.train) + len(l.prompts.heldout)
+	}
+	if err := t.apply(ctx, run.Started{Opponent: from.digest, Games: games}); err != nil {
+		return theta{}, err
+	}
+	if err := l.ready(ctx, from, stage); err != nil {
+		return theta{}, err
+	}
+	began := time.Now()
+	steps, err := learn(ctx, t)
+	if err != nil {
+		return theta{}, fmt.Errorf("%s %d: %w", stage, number, err)
+	}
+	to, err := l.publishPolicy(ctx, t, steps)
+	if err != nil {
+		return theta{}, err
+	}
+	l.log.Info().Str("run", l.run.ID).Str("stage", string(stage)).Int("iteration", number).Int("steps", steps).
+		Str("weights", to.digest[:12]).Dur("took", time.Since(began)).Msg("stage done")
+	return to, t.apply(ctx, run.Evaluated{})
+}
+
+// restarted is an interrupted turn as it is played again: from its beginning, with its holes.
+func restarted(it run.Iteration) run.Iteration {
+	next := run.NewIteration(it.Run, it.Stage, it.Number)
+	next.Attempt, next.Holes = it.Attempt+1, it.Holes
+	return next
+}
+
+// ready makes l.policy a trainable model with the weights of from. The policy of the last stage is
+// them already, unless this stage starts from others.
+func (l *lead) ready(ctx context.Context, from theta, stage run.Stage) error {
+	if l.policy != nil && l.policy.digest == from.digest && l.policy.model.LoRA == nil {
+		return nil
+	}
+	l.drop()
+	files, err := l.fetch(ctx, from)
+	if err != nil {
+		return err
+	}
+	spec := l.run.Spec
+	opt := model.Options{DType: dtype(spec), Full: true, MaxContext: l.contextTokens()}
+	p := &policy{digest: from.digest, files: files}
+	if spec.LoRA.Rank > 0 && stage == run.SPINStage {
+		opt.Full = false
+		opt.LoRA = &model.LoRA{Rank: spec.LoRA.Rank, Alpha: spec.LoRA.Alpha, Targets: spec.LoRA.Targets, Seed: spec.Seed}
+	}
+	if p.model, err = model.New(l.dev, l.dev.NewBackend(), files.ModelConfig, files, opt); err != nil {
+		return errors.Join(err, files.Close())
+	}
+	l.policy = p
+	return nil
+}
+
+// contextTokens is the longest sequence that the run can meet: the RoPE tables need be no longer.
+func (l *lead) contextTokens() int {
+	return l.run.Spec.Data.MaxPromptTokens + l.run.Spec.Sampling.MaxNewTokens
+}
+
+// drop frees the policy.
+func (l *lead) drop() {
+	if l.policy != nil {
+		l.policy.model.Free()
+		l.policy.files.Close()
+		l.policy = nil
+	}
+}
+
+func (l *lead) close() {
+	l.drop()
+	if l.base != nil {
+		l.base.Close()
+	}
+}
+
+// settings of a Learner for this run.
+func (l *lead) settings(o run.Optimizer, maxNorm float64) (Settings, error) {
+	rule, err := optim.ParseRule(o.Name)
+	if err != nil {
+		return Settings{}, err
+	}
+	rule.Alpha, rule.Beta1, rule.Beta2, rule.Eps, rule.WeightDecay = o.Alpha, o.Beta1, o.Beta2, o.Eps, o.WeightDecay
+	return Settings{MicroTokens: l.run.Spec.Engine.MicroTokens, Memory: int64(l.run.Spec.Engine.Memory), Rule: rule, MaxNorm: maxNorm}, nil
+}
+
+func dtype(s run.Spec) compute.DType {
+	if s.Engine.DType == "bf16" {
+		return compute.BF16
+	}
+	return compute.F32
+}
+
+// fingerprint is the engine of this run: the device and the dtype.
+func (l *lead) fingerprint() string { return l.dev.Fingerprint() + "/" + l.run.Spec.Engine.DType }

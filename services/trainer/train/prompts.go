@@ -1,0 +1,131 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/seed-8780d58e/spin/pkg/chat"
+	"github.com/seed-8780d58e/spin/pkg/dataset"
+	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/pretrained"
+	"github.com/seed-8780d58e/spin/pkg/run"
+)
+
+// prompts are the run's prompts with their human answers, in the order of their index: the trained
+// ones first.
+type prompts struct {
+	train, heldout []*event.Prompt
+	skipped        []string // bad rows, one line each
+}
+
+func (l *lead) readPrompts() (prompts, error) {
+	p, err := ReadPrompts(l.run.Spec, l.base)
+	for _, line := range p.skipped {
+		l.log.Warn().Str("run", l.run.ID).Msg("row skipped: " + line)
+	}
+	return p, err
+}
+
+// ReadPrompts reads the run's data, encodes it with the model's template, and draws the split. What
+// could never be played (too long, a conversation that the template refuses) is found here, before
+// any task is published: an error, or with skip_bad_rows a row less.
+func ReadPrompts(spec run.Spec, m *pretrained.Pretrained) (prompts, error) {
+	rows, problems, err := readRows(spec.Data)
+	if err != nil {
+		return prompts{}, err
+	}
+	var out prompts
+	for _, p := range problems {
+		out.skipped = append(out.skipped, p.Error())
+	}
+	encoded := map[string]*event.Prompt{}
+	usable := rows[:0]
+	for _, row := range rows {
+		p, err := encode(spec, m.Template, row)
+		switch {
+		case err == nil:
+			encoded[row.PromptID] = p
+			usable = append(usable, row)
+		case spec.Data.SkipBadRows:
+			out.skipped = append(out.skipped, fmt.Sprintf("%s: %v", row.Place, err))
+		default:
+			return prompts{}, fmt.Errorf("%s: %w; skip_bad_rows leaves such rows out", row.Place, err)
+		}
+	}
+	n := spec.Data.Prompts
+	if n == 0 {
+		n = -1
+	}
+	train, heldout, err := dataset.Split(usable, n, spec.Data.Heldout, spec.Seed)
+	if err != nil {
+		return prompts{}, fmt.Errorf("%s: %w", spec.Data.Path, err)
+	}
+	if len(train) == 0 {
+		return prompts{}, fmt.Errorf("%s: nothing is left to train on beside %d held-out prompts", spec.Data.Path, len(heldout))
+	}
+	for i, row := range append(train, heldout...) {
+		p := encoded[row.PromptID]
+		p.Index = uint32(i)
+		if i < len(train) {
+			p.Split = event.Split_SPLIT_TRAIN
+			out.train = append(out.train, p)
+		} else {
+			p.Split = event.Split_SPLIT_HELDOUT
+			out.heldout = append(out.heldout, p)
+		}
+	}
+	return out, nil
+}
+
+// readRows reads the file: the chit-chat corpus by its .json, else JSON Lines or Parquet.
+func readRows(d run.Data) ([]dataset.Row, []*dataset.Problem, error) {
+	if filepath.Ext(d.Path) == ".json" {
+		rows, err := dataset.ChitChat(d.Path)
+		return rows, nil, err
+	}
+	return dataset.Open(d.Path, dataset.Options{SkipBad: d.SkipBadRows})
+}
+
+// encode makes a row's prompt. The human answer is cut where draws are, so that its length gives
+// nothing away; its end-of-turn token is there only where it falls inside.
+func encode(spec run.Spec, t *chat.Template, row dataset.Row) (*event.Prompt, error) {
+	prompt, err := t.Prompt(row.Prompt)
+	if err != nil {
+		return nil, err
+	}
+	if len(prompt) > spec.Data.MaxPromptTokens {
+		return nil, fmt.Errorf("the prompt has %d tokens, max_prompt_tokens is %d", len(prompt), spec.Data.MaxPromptTokens)
+	}
+	real, finish := t.Response(row.Response, true), event.FinishReason_FINISH_REASON_STOP
+	if len(real) == 0 {
+		return nil, errors.New("the answer is empty")
+	}
+	if n := spec.Sampling.MaxNewTokens; len(real) > n {
+		real, finish = real[:n], event.FinishReason_FINISH_REASON_LENGTH
+	}
+	p := &event.Prompt{
+		PromptId: row.PromptID, PromptIds: unsigned(prompt),
+		Real: &event.Response{Text: row.Response, TokenIds: unsigned(real), FinishReason: finish},
+	}
+	for _, m := range row.Prompt {
+		p.Messages = append(p.Messages, &event.ChatMessage{Role: m.Role, Content: m.Content})
+	}
+	return p, nil
+}
+
+func ids(u []uint32) []int32 {
+	s := make([]int32, len(u))
+	for i, v := range u {
+		s[i] = int32(v)
+	}
+	return s
+}
+
+func unsigned(s []int32) []uint32 {
+	u := make([]uint32, len(s))
+	for i, v := range s {
+		u[i] = uint32(v)
+	}
+	return u
+}
