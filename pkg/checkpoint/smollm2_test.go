@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
+	"github.com/seed-8780d58e/spin/pkg/gguf"
 	"github.com/seed-8780d58e/spin/pkg/half"
 	"github.com/seed-8780d58e/spin/pkg/safetensors"
 )
@@ -121,23 +124,52 @@ func TestSmolLM2(t *testing.T) {
 	}
 }
 
-// TestSmolLM2Folder writes the GGUF as a folder, in shards, and reads the same weights back.
-func TestSmolLM2Folder(t *testing.T) {
+// first is a model's embedding and first layers: writing all of it would only measure the disk.
+type first struct {
+	*Checkpoint
+	layers int
+}
+
+func (f first) Names() []string {
+	return slices.DeleteFunc(f.Checkpoint.Names(), func(name string) bool {
+		var layer int
+		_, err := fmt.Sscanf(name, "model.layers.%d.", &layer)
+		return err == nil && layer >= f.layers
+	})
+}
+
+// TestSmolLM2Written writes weights of the GGUF as a folder in shards and as GGUF, and reads the same back.
+func TestSmolLM2Written(t *testing.T) {
 	c := defaultModel(t)
-	dir := filepath.Join(t.TempDir(), "model")
-	files := Files{Config: c.Config(), GenerationConfig: c.GenerationConfig()}
-	if err := Write(dir, files, c, Options{MaxShardBytes: 200 << 20}); err != nil {
-		t.Fatal(err)
-	}
-	want, err := Digest(c)
+	source := first{c, 1}
+	config := bytes.Replace(c.Config(), []byte(`"num_hidden_layers": 30`), []byte(`"num_hidden_layers": 1`), 1)
+	want, err := Digest(source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Digest(open(t, dir)); err != nil || got != want {
-		t.Errorf("digest %s, want %s (%v)", got, want, err)
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := Write(dir, Files{Config: config, GenerationConfig: c.GenerationConfig()}, source, Options{MaxShardBytes: 113 << 20}); err != nil {
+		t.Fatal(err)
 	}
-	if shards, err := filepath.Glob(filepath.Join(dir, "model-*-of-00003.safetensors")); err != nil || len(shards) != 3 {
-		t.Errorf("shards %v, want 3 (%v)", shards, err)
+	if got, err := Digest(open(t, dir)); err != nil || got != want {
+		t.Errorf("digest of the folder is %s, want %s (%v)", got, want, err)
+	}
+	if shards, err := filepath.Glob(filepath.Join(dir, "model-*-of-00002.safetensors")); err != nil || len(shards) != 2 {
+		t.Errorf("shards %v, want 2 (%v)", shards, err)
+	}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := WriteGGUF(path, config, c.GGUF().Metadata, source, gguf.F32); err != nil {
+		t.Fatal(err)
+	}
+	back := open(t, path)
+	if got, err := Digest(back); err != nil || got != want {
+		t.Errorf("digest of the GGUF is %s, want %s (%v)", got, want, err)
+	}
+	for _, key := range c.GGUF().Metadata.Keys() {
+		value := c.GGUF().Metadata.Value(key)
+		if key != "llama.block_count" && key != "general.file_type" && !reflect.DeepEqual(back.GGUF().Metadata.Value(key), value) {
+			t.Errorf("metadata %s is %v, want %v", key, back.GGUF().Metadata.Value(key), value)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/seed-8780d58e/spin/pkg/gguf"
+	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/safetensors"
 )
 
@@ -252,5 +253,27 @@ func TestGGUFRow(t *testing.T) {
 	}
 	if want := []int{0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestModelAgrees holds the names and their order to those of pkg/model, which computes with them.
+func TestModelAgrees(t *testing.T) {
+	refused := []string{"yarn", "biases"} // what pkg/model does not compute
+	for name, text := range toys {
+		c, err := parseConfig([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, p := range c.parameters() {
+			names = append(names, p.name)
+		}
+		m, err := model.ParseConfig([]byte(text))
+		if (err != nil) != slices.Contains(refused, name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && !slices.Equal(m.Names(), names) {
+			t.Errorf("%s: names %v, pkg/model has %v", name, names, m.Names())
+		}
 	}
 }

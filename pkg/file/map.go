@@ -8,6 +8,7 @@
 package file
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ import (
 
 // ErrClosed is returned by readers of a mapping that was closed.
 var ErrClosed = errors.New("file is closed")
+
+// errFault stands for the runtime's "invalid memory address", which would mislead.
+var errFault = errors.New("mapped file could not be read: it was truncated after it was opened, or the disk failed")
 
 // A Mapping is a regular file's contents, mapped read-only.
 type Mapping struct {
@@ -122,7 +126,7 @@ func Parallel(n, grain int, fn func(lo, hi int)) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 // guard turns a memory fault in fn, which is how a mapped file that shrank or a failing disk shows itself, into an error.
@@ -135,7 +139,7 @@ func guard(fn func()) (err error) {
 			error
 			Addr() uintptr
 		}:
-			err = fmt.Errorf("mapped file could not be read (was it truncated after it was opened?): %w", error(r))
+			err = errFault
 		default:
 			panic(r)
 		}
