@@ -1,0 +1,95 @@
+//go:build cuda
+
+package cuda
+
+//go:generate go run -tags cuda ./nvrtc/compile kernels
+
+import (
+	"crypto/sha256"
+	"embed"
+	"fmt"
+
+	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/compute/cuda/driver"
+)
+
+//go:embed kernels/*.ptx
+var images embed.FS
+
+// pair is a kernel's forms for act F32 and BF16, or for elements of 4 and of 2 bytes.
+type pair [2]driver.Kernel
+
+func (p *pair) of(dt compute.DType) driver.Kernel {
+	if dt == compute.BF16 {
+		return p[1]
+	}
+	return p[0]
+}
+
+// kernels are the loaded device functions, one field a source.
+type kernels struct {
+	linearF32, linearBF16 driver.Kernel // y of x's dtype
+	linearBF16F32         driver.Kernel // y F32, x BF16
+	embed                 pair
+	addRMSNorm            pair
+	rope                  pair
+	swiGLU                pair
+	writeKV               pair // by width
+	attentionPaged        pair
+	sample                driver.Kernel
+	copy                  [2][2]driver.Kernel // by dst's dtype and src's
+	copyI32               driver.Kernel
+	gather, zero          pair // by width
+}
+
+// attentionShared is the most shared memory that a block of any GPU since Ampere may have, in bytes.
+const attentionShared = 99 << 10
+
+// loadKernels gives every image to the driver, and finds its functions.
+func loadKernels(ctx *driver.Context) (k kernels, err error) {
+	for _, source := range []struct {
+		name    string
+		shared  int
+		kernels map[string]*driver.Kernel
+	}{
+		{"attention_paged", attentionShared, map[string]*driver.Kernel{
+			"attention_paged_f32": &k.attentionPaged[0], "attention_paged_bf16": &k.attentionPaged[1],
+			"write_kv_b32": &k.writeKV[0], "write_kv_b16": &k.writeKV[1]}},
+		{"embed", 0, map[string]*driver.Kernel{"embed_f32": &k.embed[0], "embed_bf16": &k.embed[1]}},
+		{"linear", 0, map[string]*driver.Kernel{"linear_f32_f32": &k.linearF32, "linear_bf16_bf16": &k.linearBF16, "linear_bf16_f32": &k.linearBF16F32}},
+		{"move", 0, map[string]*driver.Kernel{
+			"copy_f32_f32": &k.copy[0][0], "copy_f32_bf16": &k.copy[0][1], "copy_bf16_f32": &k.copy[1][0], "copy_bf16_bf16": &k.copy[1][1], "copy_i32": &k.copyI32,
+			"gather_b32": &k.gather[0], "gather_b16": &k.gather[1], "zero_b32": &k.zero[0], "zero_b16": &k.zero[1]}},
+		{"norm", 0, map[string]*driver.Kernel{"add_rms_norm_f32": &k.addRMSNorm[0], "add_rms_norm_bf16": &k.addRMSNorm[1]}},
+		{"rope", 0, map[string]*driver.Kernel{"rope_f32": &k.rope[0], "rope_bf16": &k.rope[1]}},
+		{"sample", 0, map[string]*driver.Kernel{"sample": &k.sample}},
+		{"swiglu", 0, map[string]*driver.Kernel{"swiglu_f32": &k.swiGLU[0], "swiglu_bf16": &k.swiGLU[1]}},
+	} {
+		image, err := images.ReadFile("kernels/" + source.name + ".ptx")
+		if err != nil {
+			return k, err
+		}
+		module, err := ctx.Load(image)
+		if err != nil {
+			return k, fmt.Errorf("%s: %w", source.name, err)
+		}
+		for name, to := range source.kernels {
+			if *to, err = module.Kernel(name, source.shared); err != nil {
+				return k, err
+			}
+		}
+	}
+	return k, nil
+}
+
+// kernelVersion is a digest of all images.
+func kernelVersion() string {
+	h := sha256.New()
+	files, _ := images.ReadDir("kernels")
+	for _, f := range files {
+		b, _ := images.ReadFile("kernels/" + f.Name())
+		fmt.Fprintln(h, f.Name(), len(b))
+		h.Write(b)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:4])
+}
