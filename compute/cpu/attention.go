@@ -46,7 +46,7 @@ func (b *Backend) attentionScratch(h compute.Heads, tokens int, train bool) int6
 	}
 	n *= int64(b.pool.threads)
 	if train {
-		n += 2 * scratchBytes(tokens*h.KV*dim, 4)
+		n += 2*scratchBytes(tokens*h.KV*dim, 4) + scratchBytes(tokens*h.Q, 4)
 	}
 	return n
 }
@@ -104,7 +104,7 @@ func (j *attentionJob) do(thread, item int) {
 		if n <= 0 {
 			break
 		}
-		j.limits(s, t, block)
+		j.limits(s, t, block*blockKeys, n)
 		j.transposeKeys(s, head, n)
 		j.k.mulNN[compute.F32](rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
 		j.k.softmaxBlock(rows, parts(n, 8), s.s, blockStride, &s.state[0], j.h.Scale)
@@ -216,12 +216,12 @@ func (j *attentionJob) weighValues(s *tileScratch, head, rows, n, acc int) {
 	}
 }
 
-// limits sets which keys of a block each row of the tile sees.
-func (j *attentionJob) limits(s *tileScratch, t *tile, block int) {
+// limits sets which of n keys, the first at position base, each row of the tile sees.
+func (j *attentionJob) limits(s *tileScratch, t *tile, base, n int) {
 	group := j.h.Q / j.h.KV
 	for i := range int(t.tokens) {
-		pos := int(t.pos) + i - block*blockKeys
-		from, to := 0, min(max(pos+1, 0), blockKeys)
+		pos := int(t.pos) + i - base
+		from, to := 0, min(max(pos+1, 0), n)
 		if j.h.Window > 0 {
 			from = max(0, pos-j.h.Window+1)
 		}

@@ -124,6 +124,50 @@ func pagedIsPacked(t *testing.T, r *rand.Rand, isa string, dt compute.DType, h c
 	}
 }
 
+// Both schedules of the backward pass give the same bits: 1 thread takes whole trees, 13 split them.
+func TestBackwardSchedules(t *testing.T) {
+	layout := compute.Layout{Start: []int32{0, 100, 133, 240, 260}, Parent: []int32{-1, 0, 0, -1}, Pos: positions(0, 100, 100, 33, 100, 107, 0, 20)}
+	const tokens = 260
+	for _, isa := range Instructions() {
+		for _, window := range []int{0, 50} {
+			h := compute.Heads{Q: 6, KV: 2, Dim: 48, Window: window, Scale: 0.2}
+			var want []byte
+			for _, threads := range []int{1, 13} {
+				d, err := New(Config{ISA: isa, Threads: threads})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, a, r := d.NewBackend(), d.NewArena(32<<20), rand.New(rand.NewPCG(19, 20))
+				b.Reserve(compute.Limits{Tokens: tokens, Heads: h, Train: true})
+				p := b.NewPlan(tokens, 4, 0)
+				p.Set(layout)
+				if p.(*plan).splits(h.KV, threads) != (threads > 1) {
+					t.Fatalf("%d threads: schedule split is %v", threads, threads == 1)
+				}
+				upload := func(cols int) compute.Tensor {
+					x := a.Alloc(compute.F32, tokens, cols)
+					b.Upload(x, randomBytes(r, compute.F32, x.Len()))
+					return x
+				}
+				q, k, v, dy := upload(288), upload(96), upload(96), upload(288)
+				y, lse := upload(288), upload(6)
+				b.Attention(y, lse, q, k, v, h, p)
+				out := a.Alloc(compute.F32, tokens, 288+96+96)
+				b.AttentionBackward(out.Columns(0, 288), out.Columns(288, 384), out.Columns(384, 480), dy, y, lse, q, k, v, h, p)
+				got := make([]byte, 4*out.Len())
+				b.Download(got, out)
+				if threads == 1 {
+					want = got
+				} else if string(got) != string(want) {
+					t.Errorf("%s, window %d: the schedules differ", isa, window)
+				}
+				a.Free()
+				d.Close()
+			}
+		}
+	}
+}
+
 // What a tile, a tree and a run are.
 func TestPlanRuns(t *testing.T) {
 	d := newDevice(ISAPortable, newKernels(ISAPortable), 1)
@@ -178,7 +222,7 @@ func TestVectorAllocations(t *testing.T) {
 	x := func(rows, cols int) compute.Tensor { return a.Alloc(compute.F32, rows, cols) }
 	q, k, v, y, lse, dq, dk, dv := x(rows, 64), x(rows, 32), x(rows, 32), x(rows, 64), x(rows, 4), x(rows, 64), x(rows, 32), x(rows, 32)
 	w, rstd, one := x(1, 64), x(rows, 1), x(1, 1)
-	ids := a.Alloc(compute.I32, rows, 1)
+	ids, drawn := a.Alloc(compute.I32, rows, 1), a.Alloc(compute.I32, rows, 1)
 	logits := x(rows, 600)
 	s := &compute.Sampling{Key: a.Alloc(compute.I32, rows, 2), Counter: a.Alloc(compute.I32, rows, 4), Temperature: x(rows, 1), TopP: x(rows, 1), TopK: a.Alloc(compute.I32, rows, 1)}
 	ones := make([]float32, rows)
@@ -202,7 +246,7 @@ func TestVectorAllocations(t *testing.T) {
 		"ColumnSum":          func() { b.ColumnSum(w, y) },
 		"SwiGLUBackward":     func() { b.SwiGLUBackward(dq, y, q, q, q) },
 		"EmbedBackward":      func() { b.EmbedBackward(logits, logits, ids) },
-		"Sample":             func() { b.Sample(ids, rstd, logits, s) },
+		"Sample":             func() { b.Sample(drawn, rstd, logits, s) },
 		"SumSquares":         func() { b.SumSquares(one, logits) },
 	} {
 		forest.Set(lf)

@@ -35,6 +35,7 @@ type tile struct {
 // tree is a root segment and all that continue it: the tokens whose keys gather from each other.
 type tree struct {
 	first, last int32 // tiles; −1: no tokens
+	work        int   // pairs of tokens that see each other, about
 }
 
 // run is a stretch of consecutive rows that hold consecutive positions: n keys of a block, from key
@@ -108,18 +109,28 @@ func (p *plan) cut() {
 			p.treeOf[i], p.hasTrees = p.treeOf[parent], true
 		} else {
 			p.treeOf[i] = int32(len(p.trees))
-			p.trees = append(p.trees, tree{-1, -1})
+			p.trees = append(p.trees, tree{first: -1, last: -1})
 		}
 		for t := p.start[i]; t < p.start[i+1]; t += tileTokens {
 			at := int32(len(p.tiles))
 			p.tiles = append(p.tiles, tile{int32(i), t, min(tileTokens, p.start[i+1]-t), p.pos[t], -1})
-			if tr := &p.trees[p.treeOf[i]]; tr.first < 0 {
+			tr, last := &p.trees[p.treeOf[i]], &p.tiles[at]
+			tr.work += int(last.tokens) * int(last.pos+last.tokens)
+			if tr.first < 0 {
 				tr.first, tr.last = at, at
 			} else {
 				p.tiles[tr.last].next, tr.last = at, at
 			}
 		}
 	}
+}
+
+// continues reports whether segment s is ancestor, or continues it.
+func (p *plan) continues(s, ancestor int32) bool {
+	for s > ancestor {
+		s = p.parent[s]
+	}
+	return s == ancestor
 }
 
 // forestRuns says where positions [from, to) of a segment lie in the batch, its ancestors' included,
