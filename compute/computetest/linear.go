@@ -1,6 +1,10 @@
 package computetest
 
-import "github.com/seed-8780d58e/spin/compute"
+import (
+	"math"
+
+	"github.com/seed-8780d58e/spin/compute"
+)
 
 // linearCase is tokens, columns of x, columns of each y.
 type linearCase struct {
@@ -54,6 +58,7 @@ func testLinear(l *lab) {
 			var weights []compute.Weight
 			for i := range ws {
 				ys = append(ys, c.outRows("y", y0[i], lc.in+1))
+				c.atLeast(1)
 				weights = append(weights, c.weight(ws[i], c.rand.IntN(2) == 0))
 			}
 			c.b.Linear(ys, c.inRows("x", x), weights, acc)
@@ -78,7 +83,9 @@ func testLinearDX(l *lab) {
 				dys = append(dys, c.inRows("dy", dy[i]))
 				weights = append(weights, c.weight(ws[i], true))
 			}
-			c.b.LinearDX(c.outRows("dx", dx0, terms), dys, weights, acc)
+			dx := c.outRows("dx", dx0, terms)
+			c.atLeast(sqrt(terms) / sqrt(lc.in))
+			c.b.LinearDX(dx, dys, weights, acc)
 		})
 	}
 }
@@ -92,7 +99,9 @@ func testLinearDW(l *lab) {
 			alpha = -0.375
 		}
 		l.check(0, func(c *call) {
-			c.b.LinearDW(c.out("dw", dw0, lc.rows+2), c.in("dy", dy), c.in("x", x), alpha)
+			dw := c.out("dw", dw0, lc.rows+2)
+			c.atLeast(math.Abs(float64(alpha)) * sqrt(lc.rows))
+			c.b.LinearDW(dw, c.in("dy", dy), c.in("x", x), alpha)
 		})
 		l.check(0, func(c *call) { // frozen
 			c.b.LinearDW(compute.Tensor{}, c.in("dy", dy), c.in("x", x), alpha)
@@ -122,12 +131,16 @@ func testMatMul(l *lab) {
 			}
 			if trans == compute.TN { // sums over rows
 				l.check(0, func(c *call) {
-					c.b.MatMul(c.out("y", y0, k+2), c.in("a", a), c.in("b", b), trans, alpha, acc)
+					y := c.out("y", y0, k+2)
+					c.atLeast(float64(alpha) * sqrt(k))
+					c.b.MatMul(y, c.in("a", a), c.in("b", b), trans, alpha, acc)
 				})
 				continue
 			}
 			l.check(m, func(c *call) {
-				c.b.MatMul(c.outRows("y", y0, k+2), c.inRows("a", a), c.in("b", b), trans, alpha, acc)
+				y := c.outRows("y", y0, k+2)
+				c.atLeast(float64(alpha) * sqrt(k))
+				c.b.MatMul(y, c.inRows("a", a), c.in("b", b), trans, alpha, acc)
 			})
 		}
 	}
