@@ -81,7 +81,8 @@ func parseConfig(data []byte) (config, error) {
 	if !strings.HasPrefix(strings.TrimSpace(string(data)), "{") {
 		return config{}, errors.New("not a JSON object")
 	}
-	c := config{HiddenAct: "silu", RMSNormEps: 1e-6, RopeTheta: 10000}
+	window := 4096 // what MistralConfig takes an absent sliding_window for; null is none
+	c := config{HiddenAct: "silu", RMSNormEps: 1e-6, RopeTheta: 10000, SlidingWindow: &window}
 	extra := struct {
 		RopeParameters *rope `json:"rope_parameters"`
 	}{}
@@ -104,6 +105,9 @@ func parseConfig(data []byte) (config, error) {
 		if r.Type == "" || r.Type == "default" {
 			c.RopeScaling = nil
 		}
+	}
+	if c.ModelType != "mistral" {
+		c.SlidingWindow = nil
 	}
 	if c.NumKeyValueHeads == 0 {
 		c.NumKeyValueHeads = c.NumAttentionHeads

@@ -70,6 +70,7 @@ var toys = map[string]string{
 	"untied":  `{"model_type":"llama","torch_dtype":"bfloat16","rope_theta":500000,` + sizes + `}`,
 	"biases":  `{"model_type":"llama","attention_bias":true,"mlp_bias":true,` + sizes + `}`,
 	"mistral": `{"model_type":"mistral","head_dim":32,"sliding_window":64,` + sizes + `}`,
+	"window":  `{"model_type":"mistral","tie_word_embeddings":true,` + sizes + `}`,
 	"qwen2":   `{"model_type":"qwen2","tie_word_embeddings":true,"rms_norm_eps":1e-06,` + sizes + `}`,
 	"linear":  `{"model_type":"llama","rope_scaling":{"type":"linear","factor":2.0},` + sizes + `}`,
 	"yarn":    `{"model_type":"qwen2","rope_scaling":{"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32},` + sizes + `}`,
@@ -271,6 +272,9 @@ func TestModelAgrees(t *testing.T) {
 		m, err := model.ParseConfig([]byte(text))
 		if (err != nil) != slices.Contains(refused, name) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && name == "window" && (m.Window != 4096 || *c.SlidingWindow != 4096) {
+			t.Errorf("%s: window %d, pkg/model has %d", name, *c.SlidingWindow, m.Window)
 		}
 		if err == nil && !slices.Equal(m.Names(), names) {
 			t.Errorf("%s: names %v, pkg/model has %v", name, names, m.Names())
