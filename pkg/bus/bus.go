@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -67,6 +68,9 @@ type Conn struct {
 	log    zerolog.Logger
 
 	control, lease, attempts *Bucket
+
+	mu      sync.Mutex
+	session context.Context // ends, and is replaced, when the connection was lost and is back
 }
 
 // Connect reaches the broker, waiting for it until ctx ends, and checks that its streams are there: one of the services (the trainer, spin run)
@@ -105,6 +109,9 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 	if limits == (Limits{}) {
 		limits = DefaultLimits()
 	}
+	c := &Conn{limits: limits, log: log}
+	session, renew := context.WithCancel(context.Background())
+	c.session = session
 	where := cfg.URL
 	connected := make(chan struct{}, 1)
 	options := []nats.Option{
@@ -122,7 +129,13 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 				log.Warn().Err(err).Msg("broker connection lost")
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info().Msg("broker connection is back") }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			log.Info().Msg("broker connection is back")
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			renew()
+			c.session, renew = context.WithCancel(context.Background())
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("broker") }),
 	}
 	if cfg.Server != nil {
@@ -150,7 +163,8 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
 	}
-	return &Conn{nats: nc, js: js, limits: limits, log: log}, nil
+	c.nats, c.js = nc, js
+	return c, nil
 }
 
 // Close ends the connection; what was acknowledged stays.
@@ -158,6 +172,14 @@ func (c *Conn) Close() { c.nats.Close() }
 
 // Connected reports whether the broker answers at the moment, for readiness probes.
 func (c *Conn) Connected() bool { return c.nats.IsConnected() }
+
+// current is the connection's session. What waits for an answer, or reads from a consumer in the broker's memory, starts over when the session ends
+// instead of waiting for what won't come.
+func (c *Conn) current() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
 
 const (
 	requestTimeout = 5 * time.Second
@@ -170,10 +192,14 @@ const (
 func (c *Conn) retry(ctx context.Context, what string, f func(ctx context.Context, again bool) error) error {
 	wait := retryMin
 	for again := false; ; again = true {
+		session := c.current()
 		attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+		stop := context.AfterFunc(session, cancel)
 		err := f(attempt, again)
+		lost := attempt.Err() != nil // also where f reports it in words of its own
+		stop()
 		cancel()
-		if err == nil || !isOutage(err) {
+		if err == nil || !isOutage(err) && !lost {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -182,7 +208,7 @@ func (c *Conn) retry(ctx context.Context, what string, f func(ctx context.Contex
 		if wait == retryMax {
 			c.log.Warn().Err(err).Str("what", what).Msg("broker does not answer, still trying")
 		}
-		if !sleep(ctx, wait) {
+		if !c.sleep(ctx, session, wait) {
 			return fmt.Errorf("%s: %w", what, errors.Join(context.Cause(ctx), err))
 		}
 		wait = min(2*wait, retryMax)
@@ -207,12 +233,18 @@ func isOutage(err error) bool {
 	return false
 }
 
-// sleep waits, and reports false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits until d is over or the session is, whichever is first, and reports false if ctx ended.
+func (c *Conn) sleep(ctx, session context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
+	over := session.Done()
+	if session.Err() != nil { // that end has been acted on: a new wait must be one
+		over = nil
+	}
 	select {
 	case <-t.C:
+		return true
+	case <-over:
 		return true
 	case <-ctx.Done():
 		return false

@@ -124,7 +124,7 @@ func settle(ctx context.Context) (context.Context, context.CancelFunc) {
 func (w *work) finish(ctx context.Context, what string) bool {
 	ctx, cancel := settle(ctx)
 	defer cancel()
-	if err := w.msg.DoubleAck(ctx); err != nil {
+	if err := w.conn.retry(ctx, what, func(ctx context.Context, _ bool) error { return w.msg.DoubleAck(ctx) }); err != nil {
 		w.conn.log.Warn().Err(err).Str("subject", w.msg.Subject()).Msg(what + " a task: it will come again")
 		return false
 	}

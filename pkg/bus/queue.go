@@ -157,7 +157,7 @@ func (t *turn) next(ctx context.Context) jetstream.Msg {
 			}
 		}
 		if len(t.consumers) == 0 {
-			sleep(ctx, lookEvery/4)
+			t.conn.sleep(ctx, t.conn.current(), lookEvery/4)
 			continue
 		}
 		if msg := t.fetch(ctx, lookEvery/time.Duration(2*len(t.consumers))); msg != nil {
@@ -180,13 +180,13 @@ func (t *turn) fetch(ctx context.Context, wait time.Duration) jetstream.Msg {
 	}
 	if err != nil {
 		t.looked = time.Time{}
-		sleep(ctx, retryMin)
+		t.conn.sleep(ctx, t.conn.current(), retryMin)
 		return nil
 	}
 	msg := <-batch.Messages() // closed without one when the wait is over
 	if err := batch.Error(); err != nil && msg == nil {
 		t.looked = time.Time{}
-		sleep(ctx, retryMin)
+		t.conn.sleep(ctx, t.conn.current(), retryMin)
 	}
 	return msg
 }
@@ -194,6 +194,7 @@ func (t *turn) fetch(ctx context.Context, wait time.Duration) jetstream.Msg {
 func (t *turn) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	defer context.AfterFunc(t.conn.current(), cancel)()
 	stream, err := t.conn.js.Stream(ctx, Prompts)
 	if err != nil {
 		return err

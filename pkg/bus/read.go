@@ -63,7 +63,7 @@ func (c *Conn) Read(ctx context.Context, cfg ReadConfig, handle func(Delivery) e
 		if next > start {
 			wait = retryMin
 		}
-		if !sleep(ctx, wait) {
+		if !c.sleep(ctx, c.current(), wait) {
 			return context.Cause(ctx)
 		}
 		wait = min(2*wait, retryMax)
@@ -77,20 +77,31 @@ func (e *handlerError) Error() string { return e.err.Error() }
 
 var errReadAgain = errors.New("consumer is gone")
 
+// again turns an error of a reader that was interrupted, while its caller's context goes on, into one to start over after.
+func again(ctx, reading context.Context, err error) error {
+	if reading.Err() != nil && ctx.Err() == nil {
+		return errors.Join(errReadAgain, err)
+	}
+	return err
+}
+
 // readFrom reads with one consumer until the end or until the consumer breaks; *next is the first sequence not handled.
 func (c *Conn) readFrom(ctx context.Context, cfg ReadConfig, next *uint64, handle func(Delivery) error) (done bool, err error) {
-	setup, cancel := context.WithTimeout(ctx, requestTimeout)
+	reading, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	defer context.AfterFunc(c.current(), interrupt)()
+	setup, cancel := context.WithTimeout(reading, requestTimeout)
 	defer cancel()
 	consumer, err := c.js.OrderedConsumer(setup, cfg.Stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: cfg.Filters, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next, MaxResetAttempts: 3,
 	})
 	if err != nil {
-		return false, err
+		return false, again(ctx, reading, err)
 	}
 	if !cfg.Follow {
 		info, err := consumer.Info(setup)
 		if err != nil {
-			return false, err
+			return false, again(ctx, reading, err)
 		}
 		if info.NumPending == 0 && info.Delivered.Consumer == 0 {
 			return true, nil
@@ -102,13 +113,13 @@ func (c *Conn) readFrom(ctx context.Context, cfg ReadConfig, next *uint64, handl
 	}
 	defer messages.Stop()
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := messages.Next(jetstream.NextContext(reading))
 		if err != nil {
 			if errors.Is(err, jetstream.ErrMsgIteratorClosed) || errors.Is(err, jetstream.ErrOrderedConsumerReset) || errors.Is(err, jetstream.ErrConsumerDeleted) ||
 				errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, nats.ErrConnectionClosed) && !c.nats.IsClosed() {
 				err = errors.Join(errReadAgain, err)
 			}
-			return false, err
+			return false, again(ctx, reading, err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {

@@ -126,6 +126,7 @@ func (b *Bucket) List(ctx context.Context, pattern string) ([]Entry, error) {
 // After an outage a value may come twice, none is left out that is still the newest.
 func (b *Bucket) Watch(ctx context.Context, pattern string, handle func(Entry) error) error {
 	for {
+		session := b.conn.current()
 		var w jetstream.KeyWatcher
 		err := b.conn.retry(ctx, "watch "+pattern, func(context.Context, bool) (err error) {
 			w, err = b.kv.Watch(ctx, pattern)
@@ -137,18 +138,18 @@ func (b *Bucket) Watch(ctx context.Context, pattern string, handle func(Entry) e
 			}
 			return fmt.Errorf("watch %s %s: %w", b.name, pattern, err)
 		}
-		again, err := watch(ctx, w, handle)
+		again, err := watch(ctx, w, session.Done(), handle)
 		_ = w.Stop() // the connection may be gone
 		if !again {
 			return err
 		}
-		if !sleep(ctx, retryMin) {
+		if !b.conn.sleep(ctx, b.conn.current(), retryMin) {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-func watch(ctx context.Context, w jetstream.KeyWatcher, handle func(Entry) error) (again bool, err error) {
+func watch(ctx context.Context, w jetstream.KeyWatcher, over <-chan struct{}, handle func(Entry) error) (again bool, err error) {
 	for {
 		select {
 		case e, open := <-w.Updates():
@@ -162,6 +163,8 @@ func watch(ctx context.Context, w jetstream.KeyWatcher, handle func(Entry) error
 			if err != nil {
 				return false, err
 			}
+		case <-over:
+			return true, nil
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
