@@ -1,8 +1,8 @@
-// Package blob keeps files by the SHA-256 of their content: a checkpoint's files, which the bus only
-// names. A blob is whole or absent, and never changes.
+// Package blob keeps files by the SHA-256 of their bytes: the shards of checkpoints, which messages name and do not carry. A blob that is there is
+// whole: it is written under a temporary name, hashed on the way, flushed, and renamed; whoever reads it checks the digest again.
 //
-// The store here is a folder. (NATS's object store and S3 come with the event plane's own issue;
-// then Store becomes what the three have in common.)
+// The store is a folder, shared by the services of one machine or by a network file system. Blobs are read-only files, so that one inode can be a
+// checkpoint's file and its blob at once.
 package blob
 
 import (
@@ -11,207 +11,313 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
+	"time"
 )
 
-// ErrNotFound: the store has no such blob.
-var ErrNotFound = errors.New("no such blob")
+// Errors that callers decide by.
+var (
+	// ErrNotFound: no blob of this digest.
+	ErrNotFound = errors.New("no such blob")
+	// ErrCorrupt: the bytes are not those of the digest. Remove the blob and put it again.
+	ErrCorrupt = errors.New("blob is corrupt")
+)
 
-// Store is a folder of blobs: blobs/<first two digits>/<digest>.
-type Store struct{ root string }
+const (
+	incoming = "incoming"     // folder of what is being written
+	stale    = 24 * time.Hour // older files there were left by a killed writer
+)
 
-// Open opens the store in a folder, which is made if need be.
-func Open(root string) (*Store, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o755); err != nil {
-		return nil, fmt.Errorf("blob store: %w", err)
-	}
-	return &Store{root}, nil
+// Ref names a blob.
+type Ref struct {
+	SHA256 string // 64 lower-case hexadecimal digits
+	Size   int64
 }
 
-// URI says where the store is, for manifests.
-func (s *Store) URI() string { return "file://" + s.root }
+// Store is a folder of blobs. It holds no state, so that several processes may use one folder.
+type Store struct{ dir string }
 
-// Scratch is a folder on the store's file system for what is not yet, or no longer, a blob.
-func (s *Store) Scratch() string { return filepath.Join(s.root, "tmp") }
-
-func (s *Store) path(digest string) (string, error) {
-	if b, err := hex.DecodeString(digest); err != nil || len(b) != sha256.Size || strings.ToLower(digest) != digest {
-		return "", fmt.Errorf("blob %.70q: want 64 hexadecimal digits", digest)
+// New opens the store in dir, making the folder if need be.
+func New(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open blob store: %w", err)
 	}
-	return filepath.Join(s.root, "blobs", digest[:2], digest), nil
+	if err := os.MkdirAll(filepath.Join(dir, incoming), 0o777); err != nil {
+		return nil, fmt.Errorf("open blob store: %w", err)
+	}
+	s := &Store{dir: dir}
+	s.sweep()
+	return s, nil
 }
 
-// Put stores what r gives, and returns its digest and size.
-func (s *Store) Put(ctx context.Context, r io.Reader) (digest string, size int64, err error) {
-	f, err := os.CreateTemp(filepath.Join(s.root, "tmp"), "put-*")
+// URI is where the blobs are, for a checkpoint's manifest: file:///dir.
+func (s *Store) URI() string { return (&url.URL{Scheme: "file", Path: s.dir}).String() }
+
+// Put stores what r gives, to its end. Bytes that are there already are not stored again.
+func (s *Store) Put(ctx context.Context, r io.Reader) (Ref, error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, incoming), "put-")
 	if err != nil {
-		return "", 0, fmt.Errorf("put a blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) // gone already where the blob was put
 	defer f.Close()
-	h := sha256.New()
-	if size, err = io.Copy(io.MultiWriter(f, h), readerOf(ctx, r)); err != nil {
-		return "", 0, fmt.Errorf("put a blob: %w", err)
+	digest := sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, digest), &contextReader{ctx, r})
+	if err == nil {
+		err = f.Chmod(0o444)
 	}
-	if err := f.Sync(); err != nil {
-		return "", 0, fmt.Errorf("put a blob: %w", err)
+	if err == nil {
+		err = f.Sync()
 	}
-	digest = hex.EncodeToString(h.Sum(nil))
-	return digest, size, s.adopt(f.Name(), digest)
+	if err == nil {
+		err = f.Close()
+	}
+	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
+	if err == nil {
+		err = s.place(f.Name(), ref.SHA256, os.Rename)
+	}
+	if err != nil {
+		return Ref{}, fmt.Errorf("put blob: %w", err)
+	}
+	return ref, nil
 }
 
-// PutFile stores a file without copying it where it lies on the store's own file system. The caller
-// does not write to it any more.
-func (s *Store) PutFile(ctx context.Context, path string) (digest string, size int64, err error) {
+// PutFile stores a file that nobody will change any more: as a second name of the same bytes where the file system can, by copying otherwise. The file
+// becomes read-only.
+func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
+	path, err := filepath.EvalSymlinks(path) // a link to a link would be no file
+	if err != nil {
+		return Ref{}, fmt.Errorf("put blob: %w", err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", 0, fmt.Errorf("put %s: %w", path, err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	defer f.Close()
-	h := sha256.New()
-	if size, err = io.Copy(h, readerOf(ctx, f)); err != nil {
-		return "", 0, fmt.Errorf("put %s: %w", path, err)
+	digest := sha256.New()
+	size, err := io.Copy(digest, &contextReader{ctx, f})
+	if err != nil {
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	digest = hex.EncodeToString(h.Sum(nil))
-	link := filepath.Join(s.root, "tmp", "link-"+digest)
-	os.Remove(link)
-	if err := os.Link(path, link); err != nil { // another file system
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return "", 0, fmt.Errorf("put %s: %w", path, err)
-		}
-		return s.Put(ctx, f)
+	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
+	if s.Has(ref.SHA256) {
+		return ref, nil
 	}
-	defer os.Remove(link)
 	if err := f.Sync(); err != nil {
-		return "", 0, fmt.Errorf("put %s: %w", path, err)
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	return digest, size, s.adopt(link, digest)
+	err = s.place(path, ref.SHA256, os.Link)
+	if err == nil {
+		err = f.Chmod(0o444)
+	}
+	if err == nil {
+		return ref, nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil { // another file system, or one without links
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
+	}
+	copied, err := s.Put(ctx, f)
+	if err == nil && copied != ref {
+		return Ref{}, fmt.Errorf("put blob %s: the file changed meanwhile", path)
+	}
+	return copied, err
 }
 
-// adopt gives a complete, flushed file of tmp its place.
-func (s *Store) adopt(temporary, digest string) error {
-	path, err := s.path(digest)
-	if err != nil {
+// place gives a complete file its name in the store.
+func (s *Store) place(from, digest string, move func(from, to string) error) error {
+	to := s.path(digest)
+	dir := filepath.Dir(to)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("put blob %.12s: %w", digest, err)
+	if err := move(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("put blob %.12s: %w", digest, err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("put blob %.12s: %w", digest, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("put blob %.12s: %w", digest, err)
+	for _, d := range []string{dir, s.dir} { // the names survive a power cut too
+		f, err := os.Open(d)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		f.Close()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // Has reports whether the blob is there.
-func (s *Store) Has(digest string) (bool, error) {
-	path, err := s.path(digest)
-	if err != nil {
-		return false, err
+func (s *Store) Has(digest string) bool {
+	if !isDigest(digest) {
+		return false
 	}
-	_, err = os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	info, err := os.Stat(s.path(digest))
+	return err == nil && info.Mode().IsRegular()
 }
 
-// Place makes the blob appear as the file path, after checking its content: a link where it can be,
-// else a copy. Nobody may write to it.
-func (s *Store) Place(ctx context.Context, digest, path string) error {
-	from, err := s.path(digest)
+// Get reads a blob. At its end the reader gives ErrCorrupt instead of io.EOF where the bytes are not those of the digest; a reader that stops before
+// the end has checked nothing.
+func (s *Store) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
+	if !isDigest(digest) {
+		return nil, fmt.Errorf("blob %.70q: want 64 hexadecimal digits: %w", digest, ErrNotFound)
+	}
+	f, err := os.Open(s.path(digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", digest, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get blob: %w", err)
+	}
+	return &reader{file: f, from: &contextReader{ctx, f}, digest: digest, hash: sha256.New()}, nil
+}
+
+// Fetch checks a blob and makes it the file path, which must not exist: a second name of the same bytes, or a copy.
+func (s *Store) Fetch(ctx context.Context, digest, path string) error {
+	r, err := s.Get(ctx, digest)
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("blob %.12s: %w", digest, ErrNotFound)
+	defer r.Close()
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("blob %.12s: %w", digest, err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, readerOf(ctx, f)); err != nil {
-		return fmt.Errorf("blob %.12s: %w", digest, err)
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
-		return fmt.Errorf("blob %.12s is damaged: its content has digest %.12s; delete %s and put it again", digest, got, from)
-	}
-	if err := os.Link(from, path); err == nil {
+	if err := os.Link(s.path(digest), path); err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return fmt.Errorf("fetch blob: %w", err)
+		}
 		return nil
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("blob %.12s: %w", digest, err)
-	}
-	out, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("blob %.12s: %w", digest, err)
-	}
-	defer out.Close()
-	if _, err := io.Copy(out, readerOf(ctx, f)); err != nil {
-		return fmt.Errorf("blob %.12s: %w", digest, err)
-	}
-	return out.Close()
+	return s.copyOut(ctx, digest, path)
 }
 
-// Delete removes a blob; one that is not there is no error. Files placed from it stay.
-func (s *Store) Delete(digest string) error {
-	path, err := s.path(digest)
+func (s *Store) copyOut(ctx context.Context, digest, path string) error {
+	r, err := s.Get(ctx, digest)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete blob %.12s: %w", digest, err)
+	defer r.Close()
+	f, err := os.CreateTemp(filepath.Dir(path), ".fetch-")
+	if err != nil {
+		return fmt.Errorf("fetch blob: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := io.Copy(f, r); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(0o444), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("fetch blob: %w", err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("fetch blob: %s: %w", path, fs.ErrExist)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("fetch blob: %w", err)
 	}
 	return nil
 }
 
-// List calls yield for each blob.
-func (s *Store) List(yield func(digest string, size int64) error) error {
-	return filepath.WalkDir(filepath.Join(s.root, "blobs"), func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return yield(d.Name(), info.Size())
-	})
+// Delete removes a blob; one that isn't there is no error.
+func (s *Store) Delete(digest string) error {
+	if !isDigest(digest) {
+		return nil
+	}
+	if err := os.Remove(s.path(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete blob: %w", err)
+	}
+	return nil
 }
 
-// readerOf stops reading when ctx ends.
-func readerOf(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
+// List names every blob, in the order of their digests.
+func (s *Store) List() ([]Ref, error) {
+	paths, err := filepath.Glob(filepath.Join(globEscape(s.dir), "[0-9a-f][0-9a-f]", "*"))
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
+	var refs []Ref
+	for _, path := range paths {
+		digest := filepath.Base(path)
+		info, err := os.Lstat(path)
+		if err != nil || !isDigest(digest) || !info.Mode().IsRegular() { // deleted meanwhile, or not ours
+			continue
+		}
+		refs = append(refs, Ref{SHA256: digest, Size: info.Size()})
+	}
+	slices.SortFunc(refs, func(a, b Ref) int {
+		if a.SHA256 < b.SHA256 {
+			return -1
+		}
+		return 1
+	})
+	return refs, nil
+}
 
+// path of a blob: dir/ab/abcdef…, so that no folder grows long.
+func (s *Store) path(digest string) string { return filepath.Join(s.dir, digest[:2], digest) }
+
+// sweep removes what killed writers left. It is a courtesy: errors are of no consequence.
+func (s *Store) sweep() {
+	entries, _ := os.ReadDir(filepath.Join(s.dir, incoming))
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > stale {
+			_ = os.Remove(filepath.Join(s.dir, incoming, e.Name()))
+		}
+	}
+}
+
+// reader hashes what passes and checks it at the end.
 type reader struct {
+	file   *os.File
+	from   io.Reader
+	digest string
+	hash   hash.Hash
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	r.hash.Write(p[:n])
+	if err == io.EOF && hex.EncodeToString(r.hash.Sum(nil)) != r.digest {
+		return n, fmt.Errorf("blob %s: %w", r.digest, ErrCorrupt)
+	}
+	return n, err
+}
+
+func (r *reader) Close() error { return r.file.Close() }
+
+// contextReader ends with its context.
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-func (r reader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
+func (c *contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
 	}
-	return r.r.Read(p)
+	return c.r.Read(p)
+}
+
+func isDigest(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && hex.EncodeToString(b) == s
+}
+
+// globEscape keeps a folder's own name from being read as a pattern.
+func globEscape(s string) string {
+	var b []rune
+	for _, c := range s {
+		if c == '*' || c == '?' || c == '[' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return string(b)
 }
