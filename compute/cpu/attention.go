@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"fmt"
 	"math"
 	"unsafe"
 
@@ -20,9 +21,9 @@ const blockStride = blockKeys * 4 // bytes between rows of scores
 // paddedDim is a head's dimensions in scratch memory: whole panels, zeros behind the end.
 func paddedDim(dim int) int { return (dim + 15) &^ 15 }
 
-// tileScratch is one thread's memory for a tile and a block: row-major F32.
+// tileScratch is one thread's memory for a tile and a block: row-major F32. rows is tileTokens times
+// the query heads of a key/value head; dim is paddedDim.
 type tileScratch struct {
-	rows  int            // of a full tile: tileTokens tokens · query heads of a key/value head
 	q, y  unsafe.Pointer // [rows, dim]; in the backward pass y holds dq
 	s     unsafe.Pointer // [rows, blockKeys]
 	k, v  unsafe.Pointer // [blockKeys, dim]
@@ -31,6 +32,7 @@ type tileScratch struct {
 	block [blockKeys]run
 	runs  []run // of block
 
+	// In the backward pass only.
 	dy unsafe.Pointer // [rows, dim]
 	dp unsafe.Pointer // [rows, blockKeys]
 	vt unsafe.Pointer // [dim, blockKeys]
@@ -64,9 +66,11 @@ func (b *Backend) takeTiles(h compute.Heads, train bool) []tileScratch {
 	if b.vector.tiles == nil {
 		panic("compute/cpu: attention before Reserve")
 	}
+	if !(h.Scale > 0) {
+		panic(fmt.Sprintf("compute/cpu: attention with scale %v, want one above 0", h.Scale))
+	}
 	for i := range b.vector.tiles {
 		t := &b.vector.tiles[i]
-		t.rows = rows
 		t.q, t.y, t.s = floats(rows*dim), floats(rows*dim), floats(rows*blockKeys)
 		t.k, t.v, t.kt = floats(dim*blockKeys), floats(dim*blockKeys), floats(dim*blockKeys)
 		t.state = unsafe.Slice((*softmaxRow)(floats(rows*8)), rows)

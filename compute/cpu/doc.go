@@ -11,5 +11,6 @@
 // Read on in this order: device.go, pool.go, backend.go; then panel.go (how matrices lie in
 // memory), gemm.go (the one product that everything else is made of), weight.go, linear.go, head.go,
 // optimize.go; kernels_gemm.go says what each kernel computes, and internal/kernels writes the
-// assembly.
+// assembly. The other half is vector.go, then one file an operation (norm.go, attention.go, sample.go,
+// …); kernels_vector.go says what its kernels compute, and internal/vectorkernels writes them.
 package cpu

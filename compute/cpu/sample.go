@@ -54,13 +54,15 @@ func (j *sampleJob) do(thread, r int) {
 		switch t := j.temperature.float(r); {
 		case t == 0:
 			id = s.first(top)
-		default:
+		case t > 0:
 			if t != 1 {
 				s.exponentials(top, t)
 			}
 			id = s.draw(top, t, j.topK.int(r), j.topP.float(r), j.uniform(r))
 		}
-		logp = float64(s.z[id]) - lse
+		if id >= 0 {
+			logp = float64(s.z[id]) - lse
+		}
 	}
 	*(*int32)(j.ids.row(r)) = int32(id)
 	j.logp.set(r, float32(logp))
