@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -71,9 +72,7 @@ func New(tok *tokenizer.Tokenizer, opts Options) (*Template, error) {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
 	t := &Template{tokenizer: tok, jinja: jinja, text: text, specials: tok.Specials(), variables: map[string]any{}}
-	for name, value := range opts.Variables {
-		t.variables[name] = value
-	}
+	maps.Copy(t.variables, opts.Variables)
 	for name, id := range map[string]int32{"bos_token": tok.BOS, "eos_token": tok.EOS, "unk_token": tok.Unknown, "pad_token": tok.Pad} {
 		if token, ok := tok.Token(id); ok {
 			t.variables[name] = token

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -77,16 +78,14 @@ func (t *Template) render(messages []Message, generate bool) (text string, err e
 	}
 	var raised error
 	ranges := ranger{left: maxRange}
-	variables := map[string]any{
+	variables := maps.Clone(t.variables)
+	maps.Copy(variables, map[string]any{
 		"messages": turns, "range": ranges.next, "add_generation_prompt": generate, "tools": nil, "documents": nil,
 		"raise_exception": func(message string) (string, error) {
 			raised = fmt.Errorf("the chat template refuses the conversation: %s", message)
 			return "", raised
 		},
-	}
-	for name, value := range t.variables {
-		variables[name] = value
-	}
+	})
 	var out bounded
 	err = t.jinja.Execute(&out, exec.NewContext(variables))
 	switch {

@@ -60,7 +60,6 @@ func readChitChat(r io.Reader, name string) ([]Row, error) {
 	} else if t != json.Delim('{') {
 		return nil, wrong(errors.New("no JSON object"))
 	}
-	filter := newFilter()
 	type candidate struct {
 		row   Row
 		order [sha256.Size]byte
@@ -82,7 +81,7 @@ func readChitChat(r io.Reader, name string) ([]Row, error) {
 		turns := conversation.Messages
 		for i := 0; i+1 < len(turns); i++ {
 			prompt, reply := text(turns[i]), text(turns[i+1])
-			if speaker(turns[i]) == speaker(turns[i+1]) || !filter.keep(prompt, reply) || pairs[[2]string{prompt, reply}] {
+			if speaker(turns[i]) == speaker(turns[i+1]) || !usual(prompt, reply) || pairs[[2]string{prompt, reply}] {
 				continue
 			}
 			pairs[[2]string{prompt, reply}] = true
@@ -102,9 +101,10 @@ func readChitChat(r io.Reader, name string) ([]Row, error) {
 		return cmp.Or(slices.Compare(a.order[:], b.order[:]), strings.Compare(a.row.Place, b.row.Place))
 	})
 	var rows []Row
+	f := newFilter()
 	conversations, prompts := map[string]bool{}, map[string]bool{}
 	for _, c := range candidates {
-		if conversations[c.row.Group] || prompts[c.row.PromptID] {
+		if conversations[c.row.Group] || prompts[c.row.PromptID] || !f.keep(c.row.Prompt[0].Content, c.row.Response) {
 			continue
 		}
 		conversations[c.row.Group], prompts[c.row.PromptID] = true, true
@@ -129,7 +129,7 @@ func speaker(turn []utterance) string {
 	return turn[0].Sender
 }
 
-// filter says which pairs are fit to learn from.
+// filter says which texts hold nothing that nobody should learn.
 type filter struct{ refused []*regexp.Regexp }
 
 func newFilter() *filter {
@@ -152,14 +152,16 @@ func newFilter() *filter {
 }
 
 func (f *filter) keep(prompt, reply string) bool {
-	p, r := len(strings.Fields(prompt)), len(strings.Fields(reply))
-	if p < minPromptWords || p > maxPromptWords || r < minReplyWords || r > maxReplyWords || !strings.HasSuffix(prompt, "?") {
-		return false
-	}
 	for _, expr := range f.refused {
 		if expr.MatchString(prompt) || expr.MatchString(reply) {
 			return false
 		}
 	}
 	return true
+}
+
+// usual says whether a question and its answer have usual lengths.
+func usual(prompt, reply string) bool {
+	p, r := len(strings.Fields(prompt)), len(strings.Fields(reply))
+	return p >= minPromptWords && p <= maxPromptWords && r >= minReplyWords && r <= maxReplyWords && strings.HasSuffix(prompt, "?")
 }

@@ -28,7 +28,7 @@ func newDecoder(c *component) (d decoder, err error) {
 			d.byteLevel = true
 		case "Replace":
 			if step.Pattern == nil || step.Pattern.String == nil || step.Content != " " || utf8.RuneCountInString(*step.Pattern.String) != 1 {
-				return d, fmt.Errorf("Replace of anything but one character by a space")
+				return d, fmt.Errorf("a Replace of anything but one character by a space")
 			}
 			d.space = *step.Pattern.String
 		case "ByteFallback":
@@ -36,7 +36,7 @@ func newDecoder(c *component) (d decoder, err error) {
 		case "Fuse":
 		case "Strip":
 			if step.Content != " " || step.Stop != 0 || step.Start < 0 {
-				return d, fmt.Errorf("Strip of anything but leading spaces")
+				return d, fmt.Errorf("a Strip of anything but leading spaces")
 			}
 			d.strip = step.Start
 		case "Metaspace":
@@ -50,7 +50,7 @@ func newDecoder(c *component) (d decoder, err error) {
 		}
 	}
 	if d.byteLevel && len(steps) > 1 {
-		return d, fmt.Errorf("ByteLevel with other steps")
+		return d, fmt.Errorf("a ByteLevel with other steps")
 	}
 	return d, nil
 }

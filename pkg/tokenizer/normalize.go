@@ -73,6 +73,7 @@ func (c *component) flatten() ([]component, error) {
 type normalizer struct {
 	apply  func(string) string
 	prefix bool // puts something in front, which a text that goes on after another doesn't want
+	folds  bool // makes other characters of some
 }
 
 // newNormalizer returns the steps that text runs through, in order.
@@ -86,16 +87,16 @@ func newNormalizer(c *component) ([]normalizer, error) {
 	for _, step := range steps {
 		switch step.Type {
 		case "NFC":
-			list = append(list, normalizer{apply: norm.NFC.String})
+			list = append(list, normalizer{apply: norm.NFC.String, folds: true})
 		case "NFD":
-			list = append(list, normalizer{apply: norm.NFD.String})
+			list = append(list, normalizer{apply: norm.NFD.String, folds: true})
 		case "NFKC":
-			list = append(list, normalizer{apply: norm.NFKC.String})
+			list = append(list, normalizer{apply: norm.NFKC.String, folds: true})
 		case "NFKD":
-			list = append(list, normalizer{apply: norm.NFKD.String})
+			list = append(list, normalizer{apply: norm.NFKD.String, folds: true})
 		case "Prepend":
 			if len(step.Prepend) > maxGrowth {
-				return nil, fmt.Errorf("Prepend of more than %d bytes", maxGrowth)
+				return nil, fmt.Errorf("a Prepend of more than %d bytes", maxGrowth)
 			}
 			list = append(list, normalizer{prefix: true, apply: func(s string) string {
 				if s == "" {
@@ -105,7 +106,7 @@ func newNormalizer(c *component) ([]normalizer, error) {
 			}})
 		case "Replace":
 			if step.Pattern == nil || step.Pattern.String == nil || *step.Pattern.String == "" {
-				return nil, fmt.Errorf("Replace without a pattern of kind String")
+				return nil, fmt.Errorf("a Replace without a pattern of kind String")
 			}
 			old := *step.Pattern.String
 			growth *= 1 + len(step.Content)/len(old)

@@ -111,7 +111,7 @@ func build(doc *document) (*Tokenizer, error) {
 		return nil, fmt.Errorf("decoder: %w", err)
 	}
 	if byteLevel != t.decoder.byteLevel {
-		return nil, fmt.Errorf("ByteLevel must be in the pre_tokenizer and the decoder, or in neither")
+		return nil, fmt.Errorf("a ByteLevel must be in the pre_tokenizer and the decoder, or in neither")
 	}
 	if err := t.addVocabulary(doc); err != nil {
 		return nil, err
@@ -149,6 +149,9 @@ func (t *Tokenizer) addVocabulary(doc *document) error {
 		}
 		pattern := added.Content
 		for _, f := range t.normalize {
+			if f.folds && added.Special {
+				return fmt.Errorf("control token %.40q is looked for in text after Unicode normalization, which could make it of other characters", added.Content)
+			}
 			pattern = f.apply(pattern)
 		}
 		t.normalized.add(pattern, added)

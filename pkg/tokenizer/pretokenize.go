@@ -60,7 +60,7 @@ func newPretokenizer(c *component) (steps []splitter, byteLevel bool, err error)
 			steps = append(steps, s...)
 		case "ByteLevel":
 			if i != len(list)-1 {
-				return nil, false, fmt.Errorf("ByteLevel isn't the last step")
+				return nil, false, fmt.Errorf("a ByteLevel that isn't the last step")
 			}
 			if step.AddPrefixSpace != nil && *step.AddPrefixSpace {
 				steps = append(steps, prefixSpace)
@@ -79,7 +79,7 @@ func newPretokenizer(c *component) (steps []splitter, byteLevel bool, err error)
 func newSplit(c component) (splitter, error) {
 	switch {
 	case c.Pattern == nil:
-		return nil, fmt.Errorf("Split without a pattern")
+		return nil, fmt.Errorf("a Split without a pattern")
 	case c.Pattern.Regex != nil:
 		scan, err := newScanner(*c.Pattern.Regex)
 		if err != nil {
@@ -89,7 +89,7 @@ func newSplit(c component) (splitter, error) {
 	case c.Pattern.String != nil && *c.Pattern.String != "":
 		return checkedSplit(scanLiteral(*c.Pattern.String), c)
 	}
-	return nil, fmt.Errorf("Split with an empty pattern")
+	return nil, fmt.Errorf("a Split with an empty pattern")
 }
 
 func checkedSplit(scan scanner, c component) (splitter, error) {
@@ -97,7 +97,7 @@ func checkedSplit(scan scanner, c component) (splitter, error) {
 	case "Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous":
 		return splitBy(scan, c.Behavior, c.Invert), nil
 	}
-	return nil, fmt.Errorf("Split behavior %q isn't known", c.Behavior)
+	return nil, fmt.Errorf("behavior %q of a Split isn't known", c.Behavior)
 }
 
 // splitBy cuts text into matches of a pattern and what lies between. behavior says what happens to the matches, invert
@@ -163,7 +163,7 @@ func prefixSpace(text string, at place, emit func(string, place)) {
 // newMetaspace writes spaces as the replacement character, puts one in front, and cuts before each.
 func newMetaspace(c component) ([]splitter, error) {
 	if utf8.RuneCountInString(c.Replacement) != 1 {
-		return nil, fmt.Errorf("Metaspace replacement %q isn't one character", c.Replacement)
+		return nil, fmt.Errorf("replacement %q of a Metaspace isn't one character", c.Replacement)
 	}
 	scheme, err := c.prependScheme()
 	if err != nil {
@@ -193,7 +193,7 @@ func (c *component) prependScheme() (string, error) {
 		}
 		return "always", nil
 	}
-	return "", fmt.Errorf("Metaspace prepend_scheme %q isn't known (known: always, first, never)", c.PrependScheme)
+	return "", fmt.Errorf("prepend_scheme %q isn't known (known: always, first, never)", c.PrependScheme)
 }
 
 func scanLiteral(s string) scanner {

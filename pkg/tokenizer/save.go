@@ -48,12 +48,11 @@ func (t *Tokenizer) configFile() ([]byte, error) {
 	return marshal(out)
 }
 
-// marshal is json.MarshalIndent that leaves <, > and & as they are.
+// marshal is json.Marshal that leaves <, > and & as they are.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", " ")
 	err := e.Encode(v)
 	return b.Bytes(), err
 }

@@ -343,14 +343,15 @@ func TestRefused(t *testing.T) {
 		doc(`"merges":[]`, `,"added_tokens":[{"id":0,"content":"x"}]`):   "both have id 0",
 		doc(`"merges":[]`, `,"normalizer":{"type":"Precompiled"}`):       `normalizer: type "Precompiled" isn't known`,
 		doc(`"merges":[]`, `,"normalizer":`+nested):                      "nested more than 8 deep",
-		doc(`"merges":[]`, `,"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":"`+strings.Repeat("a", 99)+`"}`): "times longer",
-		doc(`"merges":[]`, `,"normalizer":{"type":"Replace","pattern":{"String":""},"content":"a"}`):                            "without a pattern",
-		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"BertPreTokenizer"}`):                                                      `pre_tokenizer: type "BertPreTokenizer" isn't known`,
-		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"ByteLevel"}`):                                                             "ByteLevel must be in",
-		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+b(?=c)"},"behavior":"Isolated"}`):         "isn't supported",
-		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Odd"}`):                        `behavior "Odd"`,
-		doc(`"merges":[]`, `,"decoder":{"type":"WordPiece"}`):                                                                   `decoder: type "WordPiece" isn't known`,
-		doc(`"merges":[]`, `,"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"odd"}`):                          "prepend_scheme",
+		doc(`"merges":[]`, `,"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":"`+strings.Repeat("a", 99)+`"}`):      "times longer",
+		doc(`"merges":[]`, `,"normalizer":{"type":"Replace","pattern":{"String":""},"content":"a"}`):                                 "without a pattern",
+		doc(`"merges":[]`, `,"normalizer":{"type":"NFKC"},"added_tokens":[{"id":0,"content":"a","special":true,"normalized":true}]`): "of other characters",
+		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"BertPreTokenizer"}`):                                                           `pre_tokenizer: type "BertPreTokenizer" isn't known`,
+		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"ByteLevel"}`):                                                                  "ByteLevel must be in",
+		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+b(?=c)"},"behavior":"Isolated"}`):              "isn't supported",
+		doc(`"merges":[]`, `,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Odd"}`):                             `behavior "Odd"`,
+		doc(`"merges":[]`, `,"decoder":{"type":"WordPiece"}`):                                                                        `decoder: type "WordPiece" isn't known`,
+		doc(`"merges":[]`, `,"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"odd"}`):                               "prepend_scheme",
 	} {
 		_, err := Parse([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
