@@ -44,6 +44,7 @@ type multiplication struct {
 	g        *gemmKernels
 	m        int // rows
 	tiles    int // panels of A
+	full     int // of them of the largest height
 	rowTiles int // panels of A in an item
 	chunk    int // panels of B in an item
 	chunks   int // of all outputs
@@ -55,7 +56,7 @@ type multiplication struct {
 }
 
 const (
-	gemmItemRows    = 96  // rows of an item, about
+	gemmItemRows    = 192 // rows of an item, about
 	gemmItemColumns = 256 // columns of an item
 )
 
@@ -82,7 +83,7 @@ func (x *multiplication) plan(g *gemmKernels, m, threads int) int {
 
 // cut cuts the work into items of so many panels of B, and returns how many there are.
 func (x *multiplication) cut(g *gemmKernels, m, chunk int) int {
-	x.g, x.m, x.tiles, x.chunk, x.chunks = g, m, g.tiles(m), chunk, 0
+	x.g, x.m, x.tiles, x.full, x.chunk, x.chunks = g, m, g.tiles(m), m/g.heights[0], chunk, 0
 	x.rowTiles = min(g.itemTiles(), x.tiles)
 	for i := range x.outs {
 		o := &x.outs[i]
@@ -115,16 +116,21 @@ func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Poin
 	last := o.to - 1
 	for t := o.from; t < o.to; t++ {
 		e := &x.terms[t]
-		for k := 0; k < e.groups || k == 0; k += e.block {
-			kc := min(e.block, e.groups-k)
-			acc, store := 1, t == last && k+e.block >= e.groups
+		block := e.block
+		for k := 0; k < e.groups || k == 0; k += block {
+			kc := min(block, e.groups-k)
+			acc, store := 1, t == last && k+block >= e.groups
 			if t == o.from && k == 0 {
 				acc = 0
 			}
 			for j := j0; j < j1; j++ {
 				b := unsafe.Add(e.b, j*e.bPanel+k*g.nr*4)
 				for i := i0; i < i1; i++ {
-					row, mr := g.tile(i, x.m)
+					mr := g.heights[0]
+					row := i * mr
+					if i >= x.full {
+						row, mr = g.tile(i, x.m)
+					}
 					c := unsafe.Add(partial, ((j-j0)*(i1-i0)+i-i0)*tileBytes)
 					e.kernels[mr](kc, unsafe.Add(e.a, i*e.aPanel+k*mr*e.aGroup), b, c, acc)
 					if store {
@@ -239,17 +245,30 @@ func (x *packing) do(thread, item int) {
 		part++
 	}
 	p := &x.parts[part]
-	from := (item - p.itemFirst) * itemPack
-	for i := from; i < min(from+itemPack, p.panels); i++ {
-		dst := unsafe.Add(p.dst, i*p.stride)
-		if p.isB {
-			x.g.packB(p.src, p.form, p.first+i*x.g.nr, p.size, p.k, dst)
-			continue
+	first := (item - p.itemFirst) * itemPack
+	last := min(first+itemPack, p.panels)
+	stage := unsafe.Pointer(&x.stage[thread*maxMR*stageDwords])
+	// Where memory runs across the panels they share its lines: all take a few rows, then the next.
+	step := p.k
+	if !p.src.along {
+		step = packDepth
+	}
+	for from := 0; from < p.k; from += step {
+		to := min(from+step, p.k)
+		for i := first; i < last; i++ {
+			dst := unsafe.Add(p.dst, i*p.stride)
+			if p.isB {
+				x.g.packB(p.src, p.form, p.first+i*x.g.nr, p.size, from, to, dst)
+				continue
+			}
+			row, mr := x.g.tile(i, p.n)
+			x.g.packA(p.src, p.form, p.first+row, mr, p.size, from, to, dst, stage)
 		}
-		row, mr := x.g.tile(i, p.n)
-		x.g.packA(p.src, p.form, p.first+row, mr, p.size, p.k, dst, unsafe.Pointer(&x.stage[thread*maxMR*stageDwords]))
 	}
 }
+
+// packDepth is the rows of memory that panels take at a time; even.
+const packDepth = 16
 
 // gemmJobs are a Backend's jobs and what they need in every operation.
 type gemmJobs struct {
@@ -292,6 +311,13 @@ func (g *gemmKernels) formsOf(a, b compute.DType) (fa, fb form, block int, k *[m
 		return paired, paired, g.blockB, &g.dot
 	}
 	return double, paired, g.blockB, &g.wide
+}
+
+// evenBlock is the groups of a K block where K is the model's: blocks of about one size, so that the
+// last one is not short. It depends on K alone.
+func evenBlock(groups, block int) int {
+	n := max((groups+block-1)/block, 1)
+	return int(roundUp(int64((groups+n-1)/n), 8))
 }
 
 // packedA lists rows [first, first+n) of a, of the size rows that it has, to be packed, and returns

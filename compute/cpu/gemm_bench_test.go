@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/seed-8780d58e/spin/compute"
 )
@@ -89,6 +90,91 @@ func BenchmarkLinearBackward(b *testing.B) {
 				benchmark(b, dev, dt, s[0]*s[1]*s[2], func() { m.b.LinearDW(dw, dy, x, 1) })
 			})
 			w.Free()
+		}
+	})
+}
+
+// BenchmarkHead is the head's forward operation, a product, and the backward one, three.
+func BenchmarkHead(b *testing.B) {
+	benchDevices(b, func(b *testing.B, dev *Device, dt compute.DType) {
+		const tokens, in, vocab = 512, 576, 49152
+		m := newMachine(b, dev, compute.Limits{Tokens: tokens, Width: in, Vocab: vocab, HeadRows: tokens, Train: true})
+		x := m.arena.Alloc(dt, tokens, in)
+		w := dev.NewWeight(vocab, in, dt, true)
+		defer w.Free()
+		h := m.headCase(x, vocab, tokens)
+		b.Run("forward", func(b *testing.B) {
+			benchmark(b, dev, dt, tokens*in*vocab, func() { m.b.HeadLogProb(h.logp, h.lse, h.entropy, h.best, h.x, h.rows, h.target, w) })
+		})
+		b.Run("backward", func(b *testing.B) {
+			benchmark(b, dev, dt, 3*tokens*in*vocab, func() { m.b.HeadLogProbBackward(h.dx, h.dw, h.coef, h.lse, h.x, h.rows, h.target, w) })
+		})
+	})
+}
+
+// BenchmarkOptimize is a step over the gate's weight, packed again in both its forms.
+func BenchmarkOptimize(b *testing.B) {
+	benchDevices(b, func(b *testing.B, dev *Device, dt compute.DType) {
+		const out, in = 4096, 576
+		m := newMachine(b, dev, compute.Limits{Tokens: 1, Width: in, Train: true})
+		w := dev.NewWeight(out, in, dt, true)
+		defer w.Free()
+		f32 := func() compute.Tensor {
+			t := m.arena.Alloc(compute.F32, out, in)
+			m.b.Zero(t)
+			return t
+		}
+		master, g, first, second := f32(), f32(), f32(), f32()
+		for _, o := range []struct {
+			name  string
+			state []compute.Tensor
+			h     compute.Optimizer
+		}{
+			{"store", nil, compute.Optimizer{}},
+			{"rmsprop", []compute.Tensor{second}, compute.Optimizer{Kind: compute.RMSProp, LR: 1e-6, Alpha: 0.99, Eps: 1e-8, Step: 1}},
+			{"adamw", []compute.Tensor{first, second}, compute.Optimizer{Kind: compute.AdamW, LR: 1e-6, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: 1}},
+		} {
+			b.Run(o.name, func(b *testing.B) {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				var times []float64
+				for b.Loop() {
+					began := clock()
+					if o.state == nil {
+						m.b.Store(w, 0, master)
+					} else {
+						m.b.Optimize(w, master, g, o.state, compute.Tensor{}, o.h)
+					}
+					times = append(times, (clock() - began).Seconds())
+				}
+				slices.Sort(times)
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(times[len(times)/2]*1e9/(out*in), "ns/weight")
+			})
+		}
+	})
+}
+
+// BenchmarkTile is the tile kernels on operands that stay in the first cache.
+func BenchmarkTile(b *testing.B) {
+	benchDevices(b, func(b *testing.B, dev *Device, dt compute.DType) {
+		g := &dev.kernels.gemm
+		_, _, block, kern := g.formsOf(dt, dt)
+		per := 1
+		if dt == compute.BF16 {
+			per = 2
+		}
+		mem := newMemory(1 << 20)
+		defer mem.free()
+		p, c := unsafe.Add(mem.base, 1<<19), unsafe.Add(mem.base, 1<<18)
+		for _, mr := range g.heights {
+			b.Run(fmt.Sprintf("%dx%d", mr, g.nr), func(b *testing.B) {
+				benchmark(b, dev, dt, 100*mr*g.nr*block*per, func() {
+					for range 100 {
+						kern[mr](block, mem.base, p, c, 1)
+					}
+				})
+			})
 		}
 	})
 }

@@ -270,7 +270,7 @@ func (b *Backend) HeadLogProb(logp, lse, entropy, argmax, x, rows, target comput
 		h.argmax = !argmax.Absent()
 		b.logits(p.out, term{
 			a: packed, aPanel: g.aPanel(fa, p.in), aGroup: fa.dwords() * 4,
-			b: p.forward.base, bPanel: p.forwardPanel(), groups: fb.groups(p.in), block: block, kernels: kernels,
+			b: p.forward.base, bPanel: p.forwardPanel(), groups: fb.groups(p.in), block: evenBlock(fb.groups(p.in), block), kernels: kernels,
 		})
 		c := &b.head.combine
 		*c = headCombine{h: h, tiles: tiles, logp: logp, lse: lse, entropy: entropy, argmax: argmax}
@@ -331,7 +331,7 @@ func (b *Backend) headGradients(p *weight, dw, coef, lse, x, rows, target comput
 		b.logits(span, term{
 			a: packed, aPanel: g.aPanel(fa, p.in), aGroup: fa.dwords() * 4,
 			b: unsafe.Add(p.forward.base, from/g.nr*p.forwardPanel()), bPanel: p.forwardPanel(),
-			groups: fb.groups(p.in), block: block, kernels: kernels,
+			groups: fb.groups(p.in), block: evenBlock(fb.groups(p.in), block), kernels: kernels,
 		})
 		b.scratch.used = mark
 		dz := matrix{p: unsafe.Pointer(&h.grad[0]), stride: h.gradStride, dt: compute.F32, along: true}

@@ -68,7 +68,7 @@ func (b *Backend) Linear(ys []compute.Tensor, x compute.Tensor, ws []compute.Wei
 			b.output(ys[i], first)
 			b.term(term{
 				a: packed, aPanel: g.aPanel(fa, x.Cols), aGroup: fa.dwords() * 4,
-				b: p.forward.base, bPanel: p.forwardPanel(), groups: fb.groups(x.Cols), block: block, kernels: kernels,
+				b: p.forward.base, bPanel: p.forwardPanel(), groups: fb.groups(x.Cols), block: evenBlock(fb.groups(x.Cols), block), kernels: kernels,
 			})
 		}
 		b.multiply(n, 1, acc)
@@ -112,7 +112,7 @@ func (b *Backend) LinearDX(dx compute.Tensor, dys []compute.Tensor, ws []compute
 			packed := b.packedA(matrixOf(dys[i], true), fa, first, n, dx.Rows, p.out)
 			b.term(term{
 				a: packed, aPanel: g.aPanel(fa, p.out), aGroup: fa.dwords() * 4,
-				b: p.backward.base, bPanel: p.backwardPanel(), groups: fb.groups(p.out), block: block, kernels: kernels,
+				b: p.backward.base, bPanel: p.backwardPanel(), groups: fb.groups(p.out), block: evenBlock(fb.groups(p.out), block), kernels: kernels,
 			})
 		}
 		b.runPacking()

@@ -72,7 +72,7 @@ func (f form) dwords() int {
 // spill is what packing may write behind a panel, in dwords; panels of A lie that far apart.
 const spill = 16
 
-// element is the dword d of (i, …) in this form, for what the row kernels cannot take.
+// element is the dword d of (i, …) in this form, for what the row kernels cannot take. K ends at k.
 func (m matrix) element(f form, i, d, k int) uint32 {
 	switch {
 	case f == paired:
@@ -89,44 +89,49 @@ func (m matrix) element(f form, i, d, k int) uint32 {
 	return m.bits(i, d)
 }
 
-// packA packs rows [row, row+mr) of the m rows of a, all of K, to dst, in a form that fits a's
-// dtype. stage has room for mr·stageDwords dwords.
-func (g *gemmKernels) packA(a matrix, f form, row, mr, m, k int, dst, stage unsafe.Pointer) {
-	n := f.groups(k) * f.dwords() // dwords of a row
-	done := 0
+// packA packs rows [row, row+mr) of the m rows of a, [from, to) of K, to the panel at dst, in a form
+// that fits a's dtype. from is even; to is even or the end of K. stage has room for
+// mr·stageDwords dwords.
+func (g *gemmKernels) packA(a matrix, f form, row, mr, m, from, to int, dst, stage unsafe.Pointer) {
+	d, end := from, f.groups(to)*f.dwords() // dwords of a row
+	if f == paired {
+		d = from / 2
+	}
+	at := func(d int) unsafe.Pointer { return unsafe.Add(dst, d*mr*4) }
 	switch {
 	case a.along && (f == paired || a.dt == compute.F32):
-		full := k
+		whole := to
 		if f == paired {
-			full = k / 2
+			whole = to / 2
 		}
-		done = full &^ 7
-		g.transposeRows(mr, done/8, a.at(row, 0), a.stride*a.dt.Size(), dst)
+		n := (whole - d) / 8
+		g.transposeRows(mr, n, a.at(row, from), a.stride*a.dt.Size(), at(d))
+		d += 8 * n
 	case a.along: // widen, then transpose
-		done = k &^ 7
-		for from := 0; from < done; from += stageDwords {
-			part := min(done-from, stageDwords)
-			g.widenRows(mr, a.at(row, from), a.stride*2, stage, stageDwords*4, part/8)
-			g.transposeRows(mr, part/8, stage, stageDwords*4, unsafe.Add(dst, from*mr*4))
+		for n := (to - d) / 8; n > 0; n = (to - d) / 8 {
+			n = min(n, stageDwords/8)
+			g.widenRows(mr, a.at(row, d), a.stride*2, stage, stageDwords*4, n)
+			g.transposeRows(mr, n, stage, stageDwords*4, at(d))
+			d += 8 * n
 		}
 	case row+(mr+7)&^7 <= m: // memory beside the panel is of the same rows
 		w8 := (mr + 7) / 8
 		switch {
 		case f == paired:
-			done = k / 2
-			g.pairRows(done, a.at(row, 0), a.stride*2, dst, mr*4, w8)
+			g.pairRows((to-from)/2, a.at(row, from), a.stride*2, at(d), mr*4, w8)
+			d = to / 2
 		case a.dt == compute.BF16:
-			done = k
-			g.widenRows(done, a.at(row, 0), a.stride*2, dst, mr*4, w8)
+			g.widenRows(to-from, a.at(row, from), a.stride*2, at(d), mr*4, w8)
+			d = to
 		default:
-			done = k
-			g.copyRows(done, a.at(row, 0), a.stride*4, dst, mr*4, w8)
+			g.copyRows(to-from, a.at(row, from), a.stride*4, at(d), mr*4, w8)
+			d = to
 		}
 	}
-	out := unsafe.Slice((*uint32)(dst), n*mr)
-	for d := done; d < n; d++ {
+	out := unsafe.Slice((*uint32)(dst), end*mr)
+	for ; d < end; d++ {
 		for i := range mr {
-			out[d*mr+i] = a.element(f, row+i, d, k)
+			out[d*mr+i] = a.element(f, row+i, d, to)
 		}
 	}
 }
@@ -146,35 +151,35 @@ func (g *gemmKernels) transposeRows(mr, n int, src unsafe.Pointer, ss int, dst u
 	}
 }
 
-// packB packs columns [col, col+nr) of the n columns of b, all of K, to dst. b's dtype is F32 for
-// form single and BF16 for paired.
-func (g *gemmKernels) packB(b matrix, f form, col, n, k int, dst unsafe.Pointer) {
-	rows := f.groups(k)
-	whole := k // groups without padding
+// packB packs columns [col, col+nr) of the n columns of b, [from, to) of K, to the panel at dst. b's
+// dtype is F32 for form single and BF16 for paired; from and to are as packA's.
+func (g *gemmKernels) packB(b matrix, f form, col, n, from, to int, dst unsafe.Pointer) {
+	d, end, whole := from, f.groups(to), to
 	if f == paired {
-		whole = k / 2
+		d, whole = from/2, to/2
 	}
+	at := func(d int) unsafe.Pointer { return unsafe.Add(dst, d*g.nr*4) }
 	cols := min(g.nr, n-col)
-	done := 0
 	switch {
 	case cols < g.nr:
-		clear(unsafe.Slice((*uint32)(dst), rows*g.nr))
+		clear(unsafe.Slice((*uint32)(at(d)), (end-d)*g.nr))
 	case b.along:
-		done = whole &^ 7
+		blocks := (whole - d) / 8
 		for j := 0; j < g.nr; j += 8 {
-			g.transpose[8](done/8, b.at(col+j, 0), b.stride*b.dt.Size(), unsafe.Add(dst, j*4), g.nr*4)
+			g.transpose[8](blocks, b.at(col+j, from), b.stride*b.dt.Size(), unsafe.Add(at(d), j*4), g.nr*4)
 		}
+		d += 8 * blocks
 	case f == paired:
-		done = whole
-		g.pairRows(done, b.at(col, 0), b.stride*2, dst, g.nr*4, g.nr/8)
+		g.pairRows(whole-d, b.at(col, from), b.stride*2, at(d), g.nr*4, g.nr/8)
+		d = whole
 	default:
-		done = whole
-		g.copyRows(done, b.at(col, 0), b.stride*4, dst, g.nr*4, g.nr/8)
+		g.copyRows(whole-d, b.at(col, from), b.stride*4, at(d), g.nr*4, g.nr/8)
+		d = whole
 	}
-	out := unsafe.Slice((*uint32)(dst), rows*g.nr)
-	for d := done; d < rows; d++ {
+	out := unsafe.Slice((*uint32)(dst), end*g.nr)
+	for ; d < end; d++ {
 		for j := range cols {
-			out[d*g.nr+j] = b.element(f, col+j, d, k)
+			out[d*g.nr+j] = b.element(f, col+j, d, to)
 		}
 	}
 }

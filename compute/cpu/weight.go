@@ -113,7 +113,7 @@ func (w *weight) storeRows(row, n int, src unsafe.Pointer, stride int, stage uns
 		}
 		return
 	}
-	g.packB(from, w.form, 0, g.nr, w.in, unsafe.Add(w.forward.base, row/g.nr*w.forwardPanel()))
+	g.packB(from, w.form, 0, g.nr, 0, w.in, unsafe.Add(w.forward.base, row/g.nr*w.forwardPanel()))
 	if w.backward == nil {
 		return
 	}
