@@ -302,7 +302,7 @@ func TestTableDigestsColumnByColumn(t *testing.T) {
 		t.Errorf("digests depend on circumstances:\n%v\n%v", got, base)
 	}
 	content := 0
-	for n := range 40 {
+	for n := range 32 { // columns of the widest table
 		got := written(fmt.Sprint("column ", n), func(i int, c store.Column) bool { return i == n && c.Content })
 		for _, tb := range schema {
 			if tb.View || tb.Name == "events" || n >= len(tb.Columns) {

@@ -9,9 +9,10 @@
 --
 -- Each table is a ReplacingMergeTree ordered by its rows' identity, the run
 -- first: a row that is written again replaces itself, and exact readers say
--- FINAL. The deduplication window lets an INSERT be repeated under its token. No
--- partitions but for events: an insert is then one block, and FINAL never
--- crosses a border; a run is removed by DELETE.
+-- FINAL. The deduplication window lets an INSERT be repeated under its token, and
+-- fsync makes an acknowledged one outlive a power cut: the archive is here, not
+-- on the broker. No partitions but for events: an insert is then one block, and
+-- FINAL never crosses a border; a run is removed by DELETE.
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS runs
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS runs
     revision    UInt64                         COMMENT 'circumstance: revision of the control key mirrored here; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY run_id
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A run: one spec played from the base model to its last iteration. Written by the recorder from the control bucket.';
 
 CREATE TABLE IF NOT EXISTS iterations
@@ -55,7 +56,7 @@ CREATE TABLE IF NOT EXISTS iterations
     revision        UInt64                         COMMENT 'circumstance: revision of the control key mirrored here; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, iteration)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'An iteration of self-play. Written by the recorder from the control bucket.';
 
 CREATE TABLE IF NOT EXISTS checkpoints
@@ -79,7 +80,7 @@ CREATE TABLE IF NOT EXISTS checkpoints
     revision       UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, iteration, phase)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A checkpoint that was published. The weights lie in the blob store by digest.';
 
 CREATE TABLE IF NOT EXISTS prompts
@@ -99,7 +100,7 @@ CREATE TABLE IF NOT EXISTS prompts
     revision        UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, prompt_id)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A prompt with its human answer, once a run.';
 
 CREATE TABLE IF NOT EXISTS games
@@ -128,7 +129,7 @@ CREATE TABLE IF NOT EXISTS games
     revision         UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, iteration, prompt_id)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A game: one prompt played and scored under theta_t, with the human answer''s log-probabilities, or the hole in its place.';
 
 CREATE TABLE IF NOT EXISTS samples
@@ -158,7 +159,7 @@ CREATE TABLE IF NOT EXISTS samples
     revision       UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, iteration, prompt_id, draw)
-SETTINGS non_replicated_deduplication_window = 1000, index_granularity_bytes = 67108864
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, index_granularity_bytes = 67108864
 COMMENT 'A generated answer: rows = prompts x draws, in each iteration.';
 
 CREATE TABLE IF NOT EXISTS pairs
@@ -183,7 +184,7 @@ CREATE TABLE IF NOT EXISTS pairs
     revision                UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, iteration, epoch, prompt_id, sample_iteration, draw)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A pair (human answer, generated answer) at each step that used it.';
 
 CREATE TABLE IF NOT EXISTS steps
@@ -222,7 +223,7 @@ CREATE TABLE IF NOT EXISTS steps
     revision                UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, phase, iteration, step)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'An optimizer step: means over its pairs (sft and control: over its answers).';
 
 CREATE TABLE IF NOT EXISTS scores
@@ -249,7 +250,7 @@ CREATE TABLE IF NOT EXISTS scores
     revision        UInt64                 COMMENT 'circumstance: sequence in its stream; the highest wins' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(revision) ORDER BY (run_id, task, metric, split, phase, iteration)
-SETTINGS non_replicated_deduplication_window = 1000
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'A figure of a checkpoint on a task.';
 
 CREATE TABLE IF NOT EXISTS events
@@ -268,7 +269,7 @@ CREATE TABLE IF NOT EXISTS events
 )
 ENGINE = ReplacingMergeTree(revision) PARTITION BY toYYYYMM(created_at) ORDER BY (run_id, created_at, id)
 TTL toDateTime(created_at) + INTERVAL 180 DAY
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1
 COMMENT 'What people want to know: lifecycle, alarms, leases, engine changes. Kept for 180 days.';
 
 -- +goose Down
