@@ -19,7 +19,7 @@ func generator(t *testing.T, c *bus.Conn, instance string, slots int, handle fun
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- c.Work(ctx, bus.WorkConfig{Instance: instance, Slots: slots, Service: "generator"}, handle)
+		done <- c.Work(ctx, bus.WorkConfig{Instance: instance, Slots: slots}, handle)
 	}()
 	stopped := sync.OnceFunc(func() {
 		cancel()
