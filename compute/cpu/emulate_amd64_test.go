@@ -40,11 +40,13 @@ func emulated(isa string) gemmKernels {
 		if t.Bytes != 64 {
 			continue
 		}
-		family := map[kern.Kind]*[maxMR + 1]tileKernel{kern.F32: &k.f32, kern.Wide: &k.wide, kern.Dot: &k.dot}[t.Kind]
+		family := map[kern.Kind]*tiles{kern.F32: &k.f32, kern.Wide: &k.wide, kern.Dot: &k.dot}[t.Kind]
 		for _, mr := range t.Heights {
 			f := run(t.Name(mr))
-			family[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { f(kc, a, b, c, acc) }
+			family.of[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { f(kc, a, b, c, acc) }
 		}
+		f := run(t.TwinName())
+		family.twin = func(kc int, a, b, c unsafe.Pointer, acc, bs, cs int) { f(kc, a, b, c, acc, bs, cs) }
 	}
 	k.copyRows, k.widenRows, k.narrowRows, k.pairRows = move("avx2CopyRows"), move("avx2WidenRows"), move("avx2NarrowRows"), move("avx2PairRows")
 	axpy := run("avx2AxpyRows")
@@ -120,7 +122,7 @@ func TestTiles(t *testing.T) {
 		for _, mr := range tile.Heights {
 			name := tile.Name(mr)
 			t.Run(name, func(t *testing.T) {
-				native := nativeTile(tile, mr)
+				native := nativeTiles(tile)
 				for _, kc := range []int{0, 1, 2, 3, 4, 5, 8, 11} {
 					for acc := range 2 {
 						per := 1
@@ -144,7 +146,7 @@ func TestTiles(t *testing.T) {
 						if native == nil {
 							continue
 						}
-						native(kc, first(a), first(b), unsafe.Pointer(&guarded[16]), acc)
+						native.of[mr](kc, first(a), first(b), unsafe.Pointer(&guarded[16]), acc)
 						for i, v := range guarded[16 : 16+mr*nr] {
 							if tile.Kind == kern.Dot && math.Abs(float64(v-spec[i])) <= 1e-4 {
 								continue
@@ -172,8 +174,8 @@ func differ(a, b []float32) int {
 	return -1
 }
 
-// nativeTile is the kernel on this CPU, or nil where the CPU lacks it.
-func nativeTile(t kern.Tile, mr int) tileKernel {
+// nativeTiles is the family on this CPU, or nil where the CPU lacks it.
+func nativeTiles(t kern.Tile) *tiles {
 	isa := ISAAVX2
 	if t.Bytes == 64 {
 		isa = ISAAVX512
@@ -185,7 +187,7 @@ func nativeTile(t kern.Tile, mr int) tileKernel {
 		return nil
 	}
 	k := newGEMMKernels(isa)
-	return map[kern.Kind]tileKernel{kern.F32: k.f32[mr], kern.Wide: k.wide[mr], kern.Dot: k.dot[mr]}[t.Kind]
+	return map[kern.Kind]*tiles{kern.F32: &k.f32, kern.Wide: &k.wide, kern.Dot: &k.dot}[t.Kind]
 }
 
 // TestEmulatedDevice runs the tests of products on AVX-512 kernels that the emulator executes.
@@ -197,5 +199,41 @@ func TestEmulatedDevice(t *testing.T) {
 			t.Run("MatMul", func(t *testing.T) { testMatMul(t, newDevice(isa, k, 2), shapes[:len(shapes)-3]) })
 			t.Run("Head", func(t *testing.T) { testHead(t, newDevice(isa, k, 2), headShapes[:2]) })
 		})
+	}
+}
+
+// TestTwinTiles holds the kernels of one row and two panels against the kernel of one.
+func TestTwinTiles(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	for _, tile := range kern.Tiles() {
+		nr := 2 * tile.Bytes / 4
+		for _, kc := range []int{0, 1, 3, 4, 9} {
+			for acc := range 2 {
+				a, b, c := make([]float32, 2*kc), make([]float32, 2*(kc*nr+16)), make([]float32, 3*nr)
+				awkward(rng, a)
+				awkward(rng, b)
+				awkward(rng, c)
+				second := kc*nr + 16
+				want := slices.Clone(c)
+				one := programs()[tile.Name(1)]
+				one.Run(nil, kc, first(a), first(b), first(want), acc)
+				one.Run(nil, kc, first(a), unsafe.Pointer(&b[second]), unsafe.Pointer(&want[2*nr]), acc)
+				got := slices.Clone(c)
+				programs()[tile.TwinName()].Run([][]byte{bytesOf(a), bytesOf(b), bytesOf(got)},
+					kc, first(a), first(b), first(got), acc, 4*second, 8*nr)
+				if i := differ(got, want); i >= 0 {
+					t.Fatalf("%s, kc %d, acc %d: element %d is %g, want %g", tile.TwinName(), kc, acc, i, got[i], want[i])
+				}
+				if native := nativeTiles(tile); native != nil {
+					got, want := slices.Clone(c), slices.Clone(c)
+					native.of[1](kc, first(a), first(b), first(want), acc)
+					native.of[1](kc, first(a), unsafe.Pointer(&b[second]), unsafe.Pointer(&want[2*nr]), acc)
+					native.twin(kc, first(a), first(b), first(got), acc, 4*second, 8*nr)
+					if i := differ(got, want); i >= 0 {
+						t.Fatalf("%s on this CPU, kc %d, acc %d: element %d is %g, want %g", tile.TwinName(), kc, acc, i, got[i], want[i])
+					}
+				}
+			}
+		}
 	}
 }

@@ -24,7 +24,7 @@ type term struct {
 	groups  int
 	aGroup  int // bytes of A for one row of a group
 	block   int // groups of a K block
-	kernels *[maxMR + 1]tileKernel
+	kernels *tiles
 }
 
 // output is a Y, and where its terms lie in the multiplication's list.
@@ -41,18 +41,18 @@ type output struct {
 // multiplication is the job that computes products with the same rows. Its items are blocks of
 // rows times chunks of columns.
 type multiplication struct {
-	g        *gemmKernels
-	m        int // rows
-	tiles    int // panels of A
-	full     int // of them of the largest height
-	rowTiles int // panels of A in an item
-	chunk    int // panels of B in an item
-	chunks   int // of all outputs
-	alpha    float32
-	acc      bool
-	terms    []term
-	outs     []output
-	partial  []float32 // a thread's sums: rowTiles·chunk tiles, and one more
+	g         *gemmKernels
+	m         int // rows
+	tileCount int // panels of A
+	full      int // of them of the largest height
+	rowTiles  int // panels of A in an item
+	chunk     int // panels of B in an item
+	chunks    int // of all outputs
+	alpha     float32
+	acc       bool
+	terms     []term
+	outs      []output
+	partial   []float32 // a thread's sums: rowTiles·chunk tiles, and one more
 }
 
 const (
@@ -83,14 +83,14 @@ func (x *multiplication) plan(g *gemmKernels, m, threads int) int {
 
 // cut cuts the work into items of so many panels of B, and returns how many there are.
 func (x *multiplication) cut(g *gemmKernels, m, chunk int) int {
-	x.g, x.m, x.tiles, x.full, x.chunk, x.chunks = g, m, g.tiles(m), m/g.heights[0], chunk, 0
-	x.rowTiles = min(g.itemTiles(), x.tiles)
+	x.g, x.m, x.tileCount, x.full, x.chunk, x.chunks = g, m, g.tileCount(m), g.fullTiles(m), chunk, 0
+	x.rowTiles = min(g.itemTiles(), x.tileCount)
 	for i := range x.outs {
 		o := &x.outs[i]
 		o.chunkFirst = x.chunks
 		x.chunks += (g.panelsOf(o.cols) + chunk - 1) / chunk
 	}
-	return x.chunks * ((x.tiles + x.rowTiles - 1) / x.rowTiles)
+	return x.chunks * ((x.tileCount + x.rowTiles - 1) / x.rowTiles)
 }
 
 func (x *multiplication) do(thread, item int) {
@@ -103,7 +103,7 @@ func (x *multiplication) do(thread, item int) {
 	j0 := (c - o.chunkFirst) * x.chunk
 	j1 := min(j0+x.chunk, x.g.panelsOf(o.cols))
 	i0 := block * x.rowTiles
-	i1 := min(i0+x.rowTiles, x.tiles)
+	i1 := min(i0+x.rowTiles, x.tileCount)
 	size := x.g.partialFloats()
 	x.item(o, i0, i1, j0, j1, unsafe.Pointer(&x.partial[thread*size]))
 }
@@ -113,6 +113,7 @@ func (x *multiplication) do(thread, item int) {
 func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Pointer) {
 	g := x.g
 	tileBytes := g.tileFloats() * 4
+	spare := unsafe.Add(partial, (i1-i0)*(j1-j0)*tileBytes)
 	last := o.to - 1
 	for t := o.from; t < o.to; t++ {
 		e := &x.terms[t]
@@ -125,6 +126,16 @@ func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Poin
 			}
 			for j := j0; j < j1; j++ {
 				b := unsafe.Add(e.b, j*e.bPanel+k*g.nr*4)
+				if x.m == 1 && j+1 < j1 && e.kernels.twin != nil {
+					c := unsafe.Add(partial, (j-j0)*tileBytes)
+					e.kernels.twin(kc, unsafe.Add(e.a, k*e.aGroup), b, c, acc, e.bPanel, tileBytes)
+					if store {
+						x.store(o, c, 0, 1, j*g.nr, spare)
+						x.store(o, unsafe.Add(c, tileBytes), 0, 1, (j+1)*g.nr, spare)
+					}
+					j++
+					continue
+				}
 				for i := i0; i < i1; i++ {
 					mr := g.heights[0]
 					row := i * mr
@@ -132,9 +143,9 @@ func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Poin
 						row, mr = g.tile(i, x.m)
 					}
 					c := unsafe.Add(partial, ((j-j0)*(i1-i0)+i-i0)*tileBytes)
-					e.kernels[mr](kc, unsafe.Add(e.a, i*e.aPanel+k*mr*e.aGroup), b, c, acc)
+					e.kernels.of[mr](kc, unsafe.Add(e.a, i*e.aPanel+k*mr*e.aGroup), b, c, acc)
 					if store {
-						x.store(o, c, row, mr, j*g.nr, unsafe.Add(partial, (i1-i0)*(j1-j0)*tileBytes))
+						x.store(o, c, row, mr, j*g.nr, spare)
 					}
 				}
 			}
@@ -278,7 +289,7 @@ type gemmJobs struct {
 
 // aBytes is the scratch of A's panels for m rows.
 func (g *gemmKernels) aBytes(f form, m, k int) int64 {
-	return scratchBytes(g.tiles(m)*g.aPanel(f, k)/4, 4)
+	return scratchBytes(g.tileCount(m)*g.aPanel(f, k)/4, 4)
 }
 
 // aPanel is the bytes from one panel of A to the next.
@@ -303,7 +314,7 @@ func (b *Backend) beginBytes() int64 {
 }
 
 // formsOf is how operands of these dtypes are packed, and what multiplies them.
-func (g *gemmKernels) formsOf(a, b compute.DType) (fa, fb form, block int, k *[maxMR + 1]tileKernel) {
+func (g *gemmKernels) formsOf(a, b compute.DType) (fa, fb form, block int, k *tiles) {
 	switch {
 	case b == compute.F32:
 		return single, single, g.blockF, &g.f32
@@ -325,7 +336,7 @@ func evenBlock(groups, block int) int {
 func (b *Backend) packedA(a matrix, f form, first, n, size, k int) unsafe.Pointer {
 	g := &b.k.gemm
 	stride := g.aPanel(f, k)
-	panels := g.tiles(n)
+	panels := g.tileCount(n)
 	dst := unsafe.Pointer(unsafe.SliceData(take[float32](&b.scratch, panels*stride/4)))
 	b.gemm.pack.parts = append(b.gemm.pack.parts, packPart{
 		src: a, form: f, first: first, n: n, size: size, k: k, dst: dst, panels: panels, stride: stride,
@@ -368,7 +379,7 @@ func (b *Backend) runPacking() {
 func (b *Backend) rowsThatFit(m, tileBytes int) int {
 	g := &b.k.gemm
 	fit := int(b.scratch.left()-4096) / tileBytes
-	if fit >= g.tiles(m) {
+	if fit >= g.tileCount(m) {
 		return m
 	}
 	step := g.itemTiles()

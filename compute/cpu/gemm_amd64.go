@@ -30,6 +30,13 @@ func avx2TileF32x2(kc int, a, b, c unsafe.Pointer, acc int)
 //go:noescape
 func avx2TileF32x1(kc int, a, b, c unsafe.Pointer, acc int)
 
+// avx2TileF32x1Twin sets C [1, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][1], b is [kc][16], c is contiguous.
+// It does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.
+//
+//go:noescape
+func avx2TileF32x1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
 // avx2TileWidex6 sets C [6, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
 // fused multiply-add each. a is F32 [2·kc][6], b is BF16 [kc][16][2], c is contiguous.
 //
@@ -53,6 +60,13 @@ func avx2TileWidex2(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx2TileWidex1(kc int, a, b, c unsafe.Pointer, acc int)
+
+// avx2TileWidex1Twin sets C [1, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][1], b is BF16 [kc][16][2], c is contiguous.
+// It does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.
+//
+//go:noescape
+func avx2TileWidex1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
 // avx512TileF32x14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
 // multiply-add each. a is [kc][14], b is [kc][32], c is contiguous.
@@ -84,6 +98,13 @@ func avx512TileF32x2(kc int, a, b, c unsafe.Pointer, acc int)
 //go:noescape
 func avx512TileF32x1(kc int, a, b, c unsafe.Pointer, acc int)
 
+// avx512TileF32x1Twin sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][1], b is [kc][32], c is contiguous.
+// It does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.
+//
+//go:noescape
+func avx512TileF32x1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
 // avx512TileWidex14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
 // fused multiply-add each. a is F32 [2·kc][14], b is BF16 [kc][32][2], c is contiguous.
 //
@@ -113,6 +134,13 @@ func avx512TileWidex2(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx512TileWidex1(kc int, a, b, c unsafe.Pointer, acc int)
+
+// avx512TileWidex1Twin sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][1], b is BF16 [kc][32][2], c is contiguous.
+// It does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.
+//
+//go:noescape
+func avx512TileWidex1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
 // avx512TileDotx14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
 // VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][14][2], b is BF16
@@ -148,6 +176,14 @@ func avx512TileDotx2(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx512TileDotx1(kc int, a, b, c unsafe.Pointer, acc int)
+
+// avx512TileDotx1Twin sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][1][2], b is BF16
+// [kc][32][2], c is contiguous.
+// It does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.
+//
+//go:noescape
+func avx512TileDotx1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
 // avx2CopyRows copies n rows of 8·w8 dwords.
 //

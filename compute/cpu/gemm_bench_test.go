@@ -171,7 +171,7 @@ func BenchmarkTile(b *testing.B) {
 			b.Run(fmt.Sprintf("%dx%d", mr, g.nr), func(b *testing.B) {
 				benchmark(b, dev, dt, 100*mr*g.nr*block*per, func() {
 					for range 100 {
-						kern[mr](block, mem.base, p, c, 1)
+						kern.of[mr](block, mem.base, p, c, 1)
 					}
 				})
 			})

@@ -54,7 +54,7 @@ func (h *headJob) do(thread, item int) {
 	x := h.mul
 	block, c := item/x.chunks, item%x.chunks
 	i0 := block * x.rowTiles
-	i1 := min(i0+x.rowTiles, x.tiles)
+	i1 := min(i0+x.rowTiles, x.tileCount)
 	j0 := c * x.chunk
 	j1 := min(j0+x.chunk, x.g.panelsOf(x.outs[0].cols))
 	size := h.g.headTileFloats()

@@ -15,8 +15,18 @@ const maxMR = 14
 // panels.
 type tileKernel func(kc int, a, b, c unsafe.Pointer, acc int)
 
+// twinKernel is a tileKernel of one row and two panels of B, the second bs bytes behind the first,
+// its tile cs bytes.
+type twinKernel func(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
 // rowsKernel moves n rows of 8·w8 elements; strides ss and ds are bytes.
 type rowsKernel func(n int, src unsafe.Pointer, ss int, dst unsafe.Pointer, ds, w8 int)
+
+// tiles is a family of tile kernels.
+type tiles struct {
+	of   [maxMR + 1]tileKernel // by mr
+	twin twinKernel            // nil: a row takes one panel at a time
+}
 
 // gemmKernels are the kernels of matrix products, and the shape of their tiles.
 type gemmKernels struct {
@@ -26,9 +36,9 @@ type gemmKernels struct {
 	blockB  int   // and of those with BF16 panels
 	pairs   bool  // products of BF16 by BF16 take A in pairs
 
-	f32  [maxMR + 1]tileKernel // by mr: A F32, B F32
-	wide [maxMR + 1]tileKernel // A F32, B pairs of BF16
-	dot  [maxMR + 1]tileKernel // A and B pairs of BF16; only with pairs
+	f32  tiles // A F32, B F32
+	wide tiles // A F32, B pairs of BF16
+	dot  tiles // A and B pairs of BF16; only with pairs
 
 	copyRows   rowsKernel // dwords
 	widenRows  rowsKernel // BF16 to F32
@@ -57,8 +67,8 @@ func portableGEMM() gemmKernels {
 		rmsProp: portableRMSProp, adamW: portableAdamW,
 	}
 	for _, mr := range k.heights {
-		k.f32[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { portableTileF32(mr, kc, a, b, c, acc) }
-		k.wide[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { portableTileWide(mr, kc, a, b, c, acc) }
+		k.f32.of[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { portableTileF32(mr, kc, a, b, c, acc) }
+		k.wide.of[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { portableTileWide(mr, kc, a, b, c, acc) }
 	}
 	for _, rows := range []int{2, 4, 6, 8} {
 		k.transpose[rows] = func(n int, src unsafe.Pointer, ss int, dst unsafe.Pointer, ds int) {

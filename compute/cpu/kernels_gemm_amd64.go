@@ -18,19 +18,19 @@ func newGEMMKernels(isa string) gemmKernels {
 		maxLanes: avx2MaxLanes, expSumLanes: avx2ExpSumLanes, expScale: avx2ExpScale,
 		rmsProp: avx2RMSProp, adamW: avx2AdamW,
 	}
-	k.f32[6], k.f32[4], k.f32[2], k.f32[1] = avx2TileF32x6, avx2TileF32x4, avx2TileF32x2, avx2TileF32x1
-	k.wide[6], k.wide[4], k.wide[2], k.wide[1] = avx2TileWidex6, avx2TileWidex4, avx2TileWidex2, avx2TileWidex1
+	k.f32 = tiles{[maxMR + 1]tileKernel{1: avx2TileF32x1, 2: avx2TileF32x2, 4: avx2TileF32x4, 6: avx2TileF32x6}, avx2TileF32x1Twin}
+	k.wide = tiles{[maxMR + 1]tileKernel{1: avx2TileWidex1, 2: avx2TileWidex2, 4: avx2TileWidex4, 6: avx2TileWidex6}, avx2TileWidex1Twin}
 	k.transpose[2], k.transpose[4], k.transpose[6], k.transpose[8] = avx2Transpose2, avx2Transpose4, avx2Transpose6, avx2Transpose8
 	if isa == ISAAVX2 {
 		return k
 	}
 	k.nr, k.heights = 32, []int{14, 8, 4, 2, 1}
 	k.blockF, k.blockB = 256, 256
-	k.f32[14], k.f32[8], k.f32[4], k.f32[2], k.f32[1] = avx512TileF32x14, avx512TileF32x8, avx512TileF32x4, avx512TileF32x2, avx512TileF32x1
-	k.wide[14], k.wide[8], k.wide[4], k.wide[2], k.wide[1] = avx512TileWidex14, avx512TileWidex8, avx512TileWidex4, avx512TileWidex2, avx512TileWidex1
+	k.f32 = tiles{[maxMR + 1]tileKernel{1: avx512TileF32x1, 2: avx512TileF32x2, 4: avx512TileF32x4, 8: avx512TileF32x8, 14: avx512TileF32x14}, avx512TileF32x1Twin}
+	k.wide = tiles{[maxMR + 1]tileKernel{1: avx512TileWidex1, 2: avx512TileWidex2, 4: avx512TileWidex4, 8: avx512TileWidex8, 14: avx512TileWidex14}, avx512TileWidex1Twin}
 	if isa == ISAAVX512BF16 {
 		k.pairs = true
-		k.dot[14], k.dot[8], k.dot[4], k.dot[2], k.dot[1] = avx512TileDotx14, avx512TileDotx8, avx512TileDotx4, avx512TileDotx2, avx512TileDotx1
+		k.dot = tiles{[maxMR + 1]tileKernel{1: avx512TileDotx1, 2: avx512TileDotx2, 4: avx512TileDotx4, 8: avx512TileDotx8, 14: avx512TileDotx14}, avx512TileDotx1Twin}
 	}
 	return k
 }

@@ -25,7 +25,7 @@ func TestMachineCode(t *testing.T) {
 		t.Skip("needs objdump (binutils) and an ELF binary")
 	}
 	code := symbols(t)
-	for _, f := range append(kern.GEMM(), kern.Vector()...) {
+	for _, f := range kern.GEMM() {
 		b, ok := code[f.Name]
 		if !ok {
 			t.Errorf("%s is not in this binary", f.Name)

@@ -190,10 +190,22 @@ func (g *gemmKernels) panelBytes(f form, k int) int { return f.groups(k) * g.nr 
 // panelsOf is how many panels n columns take.
 func (g *gemmKernels) panelsOf(n int) int { return (n + g.nr - 1) / g.nr }
 
-// tiles is how many panels m rows of A are cut into: of the largest height, then of smaller ones.
-func (g *gemmKernels) tiles(m int) int {
-	n := m / g.heights[0]
-	for rest := m % g.heights[0]; rest > 0; n++ {
+// fullTiles is how many panels of m rows have the largest height. Two or three rows that are left
+// over would wait for their sums: with a tile of the largest height they make two of the next.
+func (g *gemmKernels) fullTiles(m int) int {
+	top := g.heights[0]
+	full, rest := m/top, m%top
+	if full > 0 && (rest == 2 || rest == 3) && top+2 == 2*g.heights[1] {
+		full--
+	}
+	return full
+}
+
+// tileCount is how many panels m rows of A are cut into: of the largest height, then of smaller
+// ones.
+func (g *gemmKernels) tileCount(m int) int {
+	n := g.fullTiles(m)
+	for rest := m - n*g.heights[0]; rest > 0; n++ {
 		_, mr := g.tile(n, m)
 		rest -= mr
 	}
@@ -202,12 +214,11 @@ func (g *gemmKernels) tiles(m int) int {
 
 // tile is the first row and the height of panel i of m rows.
 func (g *gemmKernels) tile(i, m int) (row, mr int) {
-	top := g.heights[0]
-	if full := m / top; i < full {
+	top, full := g.heights[0], g.fullTiles(m)
+	if i < full {
 		return i * top, top
-	} else {
-		row, i = full*top, i-full
 	}
+	row, i = full*top, i-full
 	for _, h := range g.heights[1:] {
 		for m-row >= h {
 			if i == 0 {

@@ -1,5 +1,5 @@
-// Command gen writes the assembly of compute/cpu into the folder it is started in:
-// gemm_amd64.s and vector_amd64.s, with the Go declarations of their functions.
+// Command gen writes the assembly of compute/cpu's matrix products into the folder it is started in:
+// gemm_amd64.s, with the Go declarations of its functions beside it.
 package main
 
 import (
@@ -13,19 +13,9 @@ import (
 const constraint = "amd64 && !noasm"
 
 func main() {
-	for _, file := range []struct {
-		name  string
-		funcs []*asm.Func
-	}{
-		{"gemm", kernels.GEMM()},
-		{"vector", kernels.Vector()},
-	} {
-		if len(file.funcs) == 0 {
-			continue
-		}
-		write(file.name+"_amd64.s", asm.Assembly(constraint, file.funcs))
-		write(file.name+"_amd64.go", asm.Declarations(constraint, "cpu", file.funcs))
-	}
+	funcs := kernels.GEMM()
+	write("gemm_amd64.s", asm.Assembly(constraint, funcs))
+	write("gemm_amd64.go", asm.Declarations(constraint, "cpu", funcs))
 }
 
 func write(name string, b []byte) {

@@ -14,6 +14,7 @@ func GEMM() []*asm.Func {
 		for _, mr := range t.Heights {
 			all = append(all, t.Func(mr))
 		}
+		all = append(all, t.Twin())
 	}
 	all = append(all, rows()...)
 	all = append(all, head()...)

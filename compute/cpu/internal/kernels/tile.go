@@ -35,15 +35,28 @@ func (t Tile) Name(mr int) string {
 
 // Func is the kernel for one height. With 2·mr accumulators, 2 vectors of B and one of A in
 // registers, a step is mr broadcasts and 2·mr multiply-adds.
-func (t Tile) Func(mr int) *asm.Func {
-	const nv = 2
-	nr := nv * t.Bytes / 4
+func (t Tile) Func(mr int) *asm.Func { return t.program(mr, 1) }
+
+// Twin is the kernel of one row and two panels of B: with one, each multiply-add would wait for the
+// last. The second panel lies bs bytes behind the first, its tile cs bytes.
+func (t Tile) Twin() *asm.Func { return t.program(1, 2) }
+
+// TwinName is its name.
+func (t Tile) TwinName() string { return t.Name(1) + "Twin" }
+
+func (t Tile) program(mr, panels int) *asm.Func {
+	nv := 2 * panels
+	nr := 2 * t.Bytes / 4
 	doc := [...]string{
 		"%s sets C [%d, %d] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused\nmultiply-add each. a is [kc][%[2]d], b is [kc][%[3]d], c is contiguous.",
 		"%s sets C [%d, %d] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one\nfused multiply-add each. a is F32 [2·kc][%[2]d], b is BF16 [kc][%[3]d][2], c is contiguous.",
 		"%s sets C [%d, %d] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by\nVDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][%[2]d][2], b is BF16\n[kc][%[3]d][2], c is contiguous.",
 	}[t.Kind]
 	f := asm.New(t.Name(mr), "kc int, a, b, c unsafe.Pointer, acc int", fmt.Sprintf(doc, t.Name(mr), mr, nr))
+	if panels == 2 {
+		f = asm.New(t.TwinName(), "kc int, a, b, c unsafe.Pointer, acc, bs, cs int",
+			fmt.Sprintf(doc, t.TwinName(), mr, nr)+"\nIt does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.")
+	}
 	v := func(n int) asm.Vec { return asm.Vec{Bytes: t.Bytes, N: n} }
 	sum := func(i, j int) asm.Vec { return v(i*nv + j) }
 	bv := func(j int) asm.Vec { return v(mr*nv + j) }
@@ -55,6 +68,18 @@ func (t Tile) Func(mr int) *asm.Func {
 	f.Load("b", asm.BX)
 	f.Load("c", asm.DI)
 	f.Load("acc", asm.R8)
+	if panels == 2 {
+		f.Load("bs", asm.R9)
+		f.Load("cs", asm.R10)
+	}
+	// place is vector v of a row: of the first panel, then of the second.
+	place := func(base, index asm.Reg, row, v int) asm.Mem {
+		m := asm.At(base, (row*2+v%2)*t.Bytes)
+		if v >= 2 {
+			m.Index, m.Scale = index, 1
+		}
+		return m
+	}
 	for i := range mr * nv {
 		zero(f, v(i))
 	}
@@ -75,9 +100,13 @@ func (t Tile) Func(mr int) *asm.Func {
 		}
 	}
 	step := func(u int) {
-		at := func(j int) asm.Mem { return asm.At(asm.BX, (u*nv+j)*t.Bytes) }
+		at := func(j int) asm.Mem { return place(asm.BX, asm.R9, u, j) }
 		if mr <= 4 { // few rows: b comes from memory
-			f.Op("PREFETCHT0", asm.At(asm.BX, 1024+u*nv*t.Bytes))
+			for p := range panels {
+				ahead := at(2 * p)
+				ahead.Disp += 1024
+				f.Op("PREFETCHT0", ahead)
+			}
 		}
 		if t.Kind != Wide {
 			for j := range nv {
@@ -115,22 +144,22 @@ func (t Tile) Func(mr int) *asm.Func {
 			step(u)
 		}
 		f.Op("ADDQ", asm.Imm(unroll*aStep), asm.AX)
-		f.Op("ADDQ", asm.Imm(unroll*nv*t.Bytes), asm.BX)
+		f.Op("ADDQ", asm.Imm(unroll*2*t.Bytes), asm.BX)
 	})
 	f.Op("ANDQ", asm.Imm(unroll-1), asm.CX)
 	loop(f, "rest", asm.CX, func() {
 		step(0)
 		f.Op("ADDQ", asm.Imm(aStep), asm.AX)
-		f.Op("ADDQ", asm.Imm(nv*t.Bytes), asm.BX)
+		f.Op("ADDQ", asm.Imm(2*t.Bytes), asm.BX)
 	})
 	f.Op("TESTQ", asm.R8, asm.R8)
 	f.Jump("JEQ", "store")
 	for i := range mr * nv {
-		f.Op("VADDPS", asm.At(asm.DI, i*t.Bytes), v(i), v(i))
+		f.Op("VADDPS", place(asm.DI, asm.R10, i/nv, i%nv), v(i), v(i))
 	}
 	f.Label("store")
 	for i := range mr * nv {
-		f.Op("VMOVUPS", v(i), asm.At(asm.DI, i*t.Bytes))
+		f.Op("VMOVUPS", v(i), place(asm.DI, asm.R10, i/nv, i%nv))
 	}
 	f.Return()
 	return f
