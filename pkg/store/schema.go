@@ -51,7 +51,7 @@ func (s *Store) Schema(ctx context.Context) ([]Table, error) {
 		if !t.View {
 			kind, rest, _ := strings.Cut(c.Comment, ": ")
 			if kind != "content" && kind != "circumstance" {
-				return nil, fmt.Errorf("column %s.%s: its comment %q says neither content: nor circumstance:", t.Name, c.Name, c.Comment)
+				return nil, fmt.Errorf("column %s.%s: its comment %q begins with neither content: nor circumstance: as it must", t.Name, c.Name, c.Comment)
 			}
 			c.Content, c.Comment = kind == "content", rest
 		}
