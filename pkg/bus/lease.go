@@ -33,7 +33,7 @@ type work struct {
 }
 
 func (w *work) do(ctx context.Context, handle func(ctx context.Context, lease *Lease) error) {
-	log := w.conn.log.With().Str("instance", w.cfg.Instance).Str("subject", w.msg.Subject()).Logger()
+	log := w.conn.log.With().Str("service", w.cfg.Service).Str("instance", w.cfg.Instance).Str("subject", w.msg.Subject()).Logger()
 	meta, err := w.msg.Metadata()
 	if err != nil {
 		log.Error().Err(err).Msg("delivery without metadata")

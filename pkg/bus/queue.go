@@ -99,6 +99,8 @@ type WorkConfig struct {
 	Instance string
 	// Slots is how many tasks are in work at once.
 	Slots int
+	// Service names the worker in logs, e.g. generator.
+	Service string
 }
 
 // Work takes tasks of all open queues in turn, Slots at a time, and calls handle for each on a goroutine of its own, until ctx ends; then it waits
