@@ -17,7 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -30,47 +30,46 @@ var (
 )
 
 const (
-	unfinished = "put-"         // prefix of what is being written, in the scratch folder
-	stale      = 24 * time.Hour // older ones were left by a killed writer
+	incoming = "incoming"     // folder of what is being written
+	stale    = 24 * time.Hour // older files there were left by a killed writer
 )
 
-// Store is a folder of blobs. It holds no state, so that several processes may use one folder.
-type Store struct{ root string }
+// Ref names a blob.
+type Ref struct {
+	SHA256 string // 64 lower-case hexadecimal digits
+	Size   int64
+}
 
-// Open opens the store in a folder, making it if need be.
-func Open(root string) (*Store, error) {
-	root, err := filepath.Abs(root)
+// Store is a folder of blobs. It holds no state, so that several processes may use one folder.
+type Store struct{ dir string }
+
+// New opens the store in dir, making the folder if need be.
+func New(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open blob store: %w", err)
 	}
-	s := &Store{root}
-	for _, dir := range []string{s.blobs(), s.Scratch()} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("open blob store: %w", err)
-		}
+	if err := os.MkdirAll(filepath.Join(dir, incoming), 0o777); err != nil {
+		return nil, fmt.Errorf("open blob store: %w", err)
 	}
+	s := &Store{dir: dir}
 	s.sweep()
 	return s, nil
 }
 
-// Scratch is a folder on the store's file system for what is not yet, or no longer, a blob: PutFile and Place need not copy there.
-func (s *Store) Scratch() string { return filepath.Join(s.root, "tmp") }
-
-func (s *Store) blobs() string { return filepath.Join(s.root, "blobs") }
-
 // URI is where the blobs are, for a checkpoint's manifest: file:///dir.
-func (s *Store) URI() string { return (&url.URL{Scheme: "file", Path: s.root}).String() }
+func (s *Store) URI() string { return (&url.URL{Scheme: "file", Path: s.dir}).String() }
 
 // Put stores what r gives, to its end. Bytes that are there already are not stored again.
-func (s *Store) Put(ctx context.Context, r io.Reader) (digest string, size int64, err error) {
-	f, err := os.CreateTemp(s.Scratch(), unfinished+"*")
+func (s *Store) Put(ctx context.Context, r io.Reader) (Ref, error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, incoming), "put-")
 	if err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	defer os.Remove(f.Name()) // gone already where the blob was put
 	defer f.Close()
-	sum := sha256.New()
-	size, err = io.Copy(io.MultiWriter(f, sum), &contextReader{ctx, r})
+	digest := sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, digest), &contextReader{ctx, r})
 	if err == nil {
 		err = f.Chmod(0o444)
 	}
@@ -80,64 +79,68 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (digest string, size int64
 	if err == nil {
 		err = f.Close()
 	}
-	digest = hex.EncodeToString(sum.Sum(nil))
+	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
 	if err == nil {
-		err = s.adopt(f.Name(), digest, os.Rename)
+		err = s.place(f.Name(), ref.SHA256, os.Rename)
 	}
 	if err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
-	return digest, size, nil
+	return ref, nil
 }
 
 // PutFile stores a file that nobody will change any more: as a second name of the same bytes where the file system can, by copying otherwise. The file
 // becomes read-only.
-func (s *Store) PutFile(ctx context.Context, path string) (digest string, size int64, err error) {
-	path, err = filepath.EvalSymlinks(path) // a link to a link would be no file
+func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
+	path, err := filepath.EvalSymlinks(path) // a link to a link would be no file
 	if err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	defer f.Close()
-	sum := sha256.New()
-	if size, err = io.Copy(sum, &contextReader{ctx, f}); err != nil {
-		return "", 0, fmt.Errorf("put blob %s: %w", path, err)
+	digest := sha256.New()
+	size, err := io.Copy(digest, &contextReader{ctx, f})
+	if err != nil {
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	digest = hex.EncodeToString(sum.Sum(nil))
-	if there, err := s.Has(digest); err != nil || there {
-		return digest, size, err
+	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
+	if s.Has(ref.SHA256) {
+		return ref, nil
 	}
 	if err := f.Sync(); err != nil {
-		return "", 0, fmt.Errorf("put blob %s: %w", path, err)
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	if s.adopt(path, digest, os.Link) == nil && f.Chmod(0o444) == nil {
-		return digest, size, nil
+	err = s.place(path, ref.SHA256, os.Link)
+	if err == nil {
+		err = f.Chmod(0o444)
 	}
-	// Another file system, or one without links.
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return "", 0, fmt.Errorf("put blob %s: %w", path, err)
+	if err == nil {
+		return ref, nil
 	}
-	copied, size, err := s.Put(ctx, f)
-	if err == nil && copied != digest {
-		return "", 0, fmt.Errorf("put blob %s: the file changed meanwhile", path)
+	if _, err := f.Seek(0, io.SeekStart); err != nil { // another file system, or one without links
+		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	return copied, size, err
+	copied, err := s.Put(ctx, f)
+	if err == nil && copied != ref {
+		return Ref{}, fmt.Errorf("put blob %s: the file changed meanwhile", path)
+	}
+	return copied, err
 }
 
-// adopt gives a complete file its name in the store.
-func (s *Store) adopt(from, digest string, move func(from, to string) error) error {
+// place gives a complete file its name in the store.
+func (s *Store) place(from, digest string, move func(from, to string) error) error {
 	to := s.path(digest)
 	dir := filepath.Dir(to)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
 	if err := move(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	for _, d := range []string{dir, s.blobs()} { // the names survive a power cut too
+	for _, d := range []string{dir, s.dir} { // the names survive a power cut too
 		f, err := os.Open(d)
 		if err != nil {
 			return err
@@ -152,18 +155,12 @@ func (s *Store) adopt(from, digest string, move func(from, to string) error) err
 }
 
 // Has reports whether the blob is there.
-func (s *Store) Has(digest string) (bool, error) {
+func (s *Store) Has(digest string) bool {
 	if !isDigest(digest) {
-		return false, nil
+		return false
 	}
-	_, err := os.Stat(s.path(digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for blob: %w", err)
-	}
-	return true, nil
+	info, err := os.Stat(s.path(digest))
+	return err == nil && info.Mode().IsRegular()
 }
 
 // Get reads a blob. At its end the reader gives ErrCorrupt instead of io.EOF where the bytes are not those of the digest; a reader that stops before
@@ -182,8 +179,8 @@ func (s *Store) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
 	return &reader{file: f, from: &contextReader{ctx, f}, digest: digest, hash: sha256.New()}, nil
 }
 
-// Place checks a blob and makes it the file path, which must not exist: a second name of the same bytes, or a copy. Nobody may write to it.
-func (s *Store) Place(ctx context.Context, digest, path string) error {
+// Fetch checks a blob and makes it the file path, which must not exist: a second name of the same bytes, or a copy.
+func (s *Store) Fetch(ctx context.Context, digest, path string) error {
 	r, err := s.Get(ctx, digest)
 	if err != nil {
 		return err
@@ -194,7 +191,7 @@ func (s *Store) Place(ctx context.Context, digest, path string) error {
 	}
 	if err := os.Link(s.path(digest), path); err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
-			return fmt.Errorf("place blob: %w", err)
+			return fmt.Errorf("fetch blob: %w", err)
 		}
 		return nil
 	}
@@ -207,9 +204,9 @@ func (s *Store) copyOut(ctx context.Context, digest, path string) error {
 		return err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp(filepath.Dir(path), ".place-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".fetch-")
 	if err != nil {
-		return fmt.Errorf("place blob: %w", err)
+		return fmt.Errorf("fetch blob: %w", err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -217,13 +214,13 @@ func (s *Store) copyOut(ctx context.Context, digest, path string) error {
 		return err
 	}
 	if err := errors.Join(f.Chmod(0o444), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("place blob: %w", err)
+		return fmt.Errorf("fetch blob: %w", err)
 	}
 	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("place blob: %s: %w", path, fs.ErrExist)
+		return fmt.Errorf("fetch blob: %s: %w", path, fs.ErrExist)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("place blob: %w", err)
+		return fmt.Errorf("fetch blob: %w", err)
 	}
 	return nil
 }
@@ -239,39 +236,39 @@ func (s *Store) Delete(digest string) error {
 	return nil
 }
 
-// List calls yield for each blob, in the order of their digests.
-func (s *Store) List(yield func(digest string, size int64) error) error {
-	return filepath.WalkDir(s.blobs(), func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
-			return nil
+// List names every blob, in the order of their digests.
+func (s *Store) List() ([]Ref, error) {
+	paths, err := filepath.Glob(filepath.Join(globEscape(s.dir), "[0-9a-f][0-9a-f]", "*"))
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
+	var refs []Ref
+	for _, path := range paths {
+		digest := filepath.Base(path)
+		info, err := os.Lstat(path)
+		if err != nil || !isDigest(digest) || !info.Mode().IsRegular() { // deleted meanwhile, or not ours
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("list blobs: %w", err)
+		refs = append(refs, Ref{SHA256: digest, Size: info.Size()})
+	}
+	slices.SortFunc(refs, func(a, b Ref) int {
+		if a.SHA256 < b.SHA256 {
+			return -1
 		}
-		if !d.Type().IsRegular() || !isDigest(d.Name()) {
-			return nil
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list blobs: %w", err)
-		}
-		return yield(d.Name(), info.Size())
+		return 1
 	})
+	return refs, nil
 }
 
-// path of a blob: blobs/ab/abcdef…, so that no folder grows long.
-func (s *Store) path(digest string) string { return filepath.Join(s.blobs(), digest[:2], digest) }
+// path of a blob: dir/ab/abcdef…, so that no folder grows long.
+func (s *Store) path(digest string) string { return filepath.Join(s.dir, digest[:2], digest) }
 
 // sweep removes what killed writers left. It is a courtesy: errors are of no consequence.
 func (s *Store) sweep() {
-	entries, _ := os.ReadDir(s.Scratch())
+	entries, _ := os.ReadDir(filepath.Join(s.dir, incoming))
 	for _, e := range entries {
-		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && strings.HasPrefix(e.Name(), unfinished) && time.Since(info.ModTime()) > stale {
-			_ = os.Remove(filepath.Join(s.Scratch(), e.Name()))
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > stale {
+			_ = os.Remove(filepath.Join(s.dir, incoming, e.Name()))
 		}
 	}
 }
@@ -311,4 +308,16 @@ func (c *contextReader) Read(p []byte) (int, error) {
 func isDigest(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == sha256.Size && hex.EncodeToString(b) == s
+}
+
+// globEscape keeps a folder's own name from being read as a pattern.
+func globEscape(s string) string {
+	var b []rune
+	for _, c := range s {
+		if c == '*' || c == '?' || c == '[' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return string(b)
 }
