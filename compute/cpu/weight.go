@@ -72,15 +72,32 @@ func (w *weight) row(dst []float32, r int) {
 	if r < 0 || r >= w.out || len(dst) != w.in {
 		panic(fmt.Sprintf("compute/cpu: row %d of a [%d, %d] weight into %d values", r, w.out, w.in, len(dst)))
 	}
-	back := w.backward != nil // where neighbours lie together
+	nr := w.g.nr
+	if w.backward != nil { // where neighbours lie together
+		for c := 0; c < w.in; c += nr {
+			p := w.cell(true, r, c)
+			for i := range min(nr, w.in-c) {
+				dst[c+i] = w.value(unsafe.Add(p, 4*i))
+			}
+		}
+		return
+	}
+	p := w.cell(false, r, 0)
 	for c := range dst {
-		p := w.cell(back, r, c)
 		if w.form == paired {
-			dst[c] = compute.F32FromBF16(*(*uint16)(p))
+			dst[c] = w.value(unsafe.Add(p, (c/2*nr)*4+c%2*2))
 		} else {
-			dst[c] = *(*float32)(p)
+			dst[c] = w.value(unsafe.Add(p, c*nr*4))
 		}
 	}
+}
+
+// value is the element at p.
+func (w *weight) value(p unsafe.Pointer) float32 {
+	if w.form == paired {
+		return compute.F32FromBF16(*(*uint16)(p))
+	}
+	return *(*float32)(p)
 }
 
 // stageBytes is the scratch that a thread needs to pack rows of this weight.
