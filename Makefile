@@ -29,9 +29,8 @@ build:
 model answers clickhouse:
 	@sh deploy/fetch.sh $@
 
-run: build
-	@model=$$(sh deploy/fetch.sh model) && answers=$$(sh deploy/fetch.sh answers) && lib=$$(sh deploy/fetch.sh clickhouse) && \
-	SPIN_DEFAULT_MODEL=$$model SPIN_DEFAULT_ANSWERS=$$answers SPIN_DEFAULT_CHDB=$$lib bin/spin run $(ARGS)
+run: build model answers clickhouse
+	bin/spin run $(ARGS)
 
 test: model answers clickhouse
 	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test ./...

@@ -23,8 +23,10 @@ var ErrNotPublished = errors.New("weights are not published")
 type Cache struct {
 	bus   *bus.Conn
 	blobs *blob.Store
-	dev   compute.Device
-	dtype compute.DType
+	// scratch is a folder for what is being opened.
+	scratch string
+	dev     compute.Device
+	dtype   compute.DType
 	// maxContext bounds the RoPE tables; 0: the model's own context.
 	maxContext int
 
@@ -33,8 +35,8 @@ type Cache struct {
 }
 
 // NewCache makes a cache for one device and dtype.
-func NewCache(conn *bus.Conn, blobs *blob.Store, dev compute.Device, dtype compute.DType, maxContext int) *Cache {
-	return &Cache{bus: conn, blobs: blobs, dev: dev, dtype: dtype, maxContext: maxContext, loaded: map[string]*Loaded{}}
+func NewCache(conn *bus.Conn, blobs *blob.Store, scratch string, dev compute.Device, dtype compute.DType, maxContext int) *Cache {
+	return &Cache{bus: conn, blobs: blobs, scratch: scratch, dev: dev, dtype: dtype, maxContext: maxContext, loaded: map[string]*Loaded{}}
 }
 
 // Fingerprint is the engine that the cache's models run on: the device and the dtype.
@@ -90,7 +92,7 @@ func (l *Loaded) load(ctx context.Context, runID string) error {
 	if err != nil {
 		return err
 	}
-	if l.Pretrained, err = Open(ctx, c.blobs, manifest); err != nil {
+	if l.Pretrained, err = Open(ctx, c.blobs, c.scratch, manifest); err != nil {
 		return err
 	}
 	l.Model, err = model.New(c.dev, c.dev.NewBackend(), l.ModelConfig, l.Pretrained, model.Options{DType: c.dtype, MaxContext: c.maxContext})

@@ -70,8 +70,8 @@ type scored struct {
 	draws [][]float32
 }
 
-// score runs the held-out games through the packed pass.
-func score(pass *model.Pass, games []*event.Game, progress func(games int)) ([]scored, error) {
+// scoreGames runs the held-out games through the packed pass.
+func scoreGames(pass *model.Pass, games []*event.Game) ([]scored, error) {
 	trees := make([]model.Tree, len(games))
 	out := make([]scored, len(games))
 	for i, g := range games {
@@ -86,7 +86,6 @@ func score(pass *model.Pass, games []*event.Game, progress func(games int)) ([]s
 		logps := append([]float32(nil), s.Logps...)
 		if answer == 0 {
 			out[tree].real = logps
-			progress(1)
 		} else {
 			out[tree].draws = append(out[tree].draws, logps)
 		}

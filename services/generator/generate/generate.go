@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -59,8 +60,9 @@ type Service struct {
 	weights  *weights.Cache
 	log      zerolog.Logger
 
-	mu     sync.Mutex
-	player *player // of the weights in use; nil before the first task
+	mu      sync.Mutex
+	player  *player  // of the weights in use; nil before the first task
+	loading *loading // other weights on their way; nil: none
 }
 
 // New makes a generator that plays with what weights loads.
@@ -73,22 +75,26 @@ func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zero
 
 // Run serves tasks until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	err := s.bus.Work(ctx, bus.WorkConfig{Instance: s.instance, Slots: s.cfg.Slots, Service: "generator"}, s.handle)
+	work := func(task context.Context, lease *bus.Lease) error { return s.handle(ctx, task, lease) }
+	err := s.bus.Work(ctx, bus.WorkConfig{Instance: s.instance, Slots: s.cfg.Slots, Service: "generator"}, work)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.loading != nil {
+		<-s.loading.done
+	}
 	if s.player != nil {
 		s.player.stop()
 	}
 	return err
 }
 
-// handle plays one task.
-func (s *Service) handle(ctx context.Context, lease *bus.Lease) error {
+// handle plays one task. service is the generator's own life, ctx the task's.
+func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	chunk := lease.Chunk
 	if engine := s.weights.Fingerprint(); len(chunk.GetEngines()) > 0 && !slices.Contains(chunk.GetEngines(), engine) {
 		return fmt.Errorf("engine %s is not one of the run's %v: %w", engine, chunk.GetEngines(), bus.ErrRelease)
 	}
-	p, err := s.playerFor(ctx, chunk)
+	p, err := s.playerFor(service, ctx, lease)
 	if err != nil {
 		return err
 	}
@@ -112,36 +118,82 @@ func (s *Service) handle(ctx context.Context, lease *bus.Lease) error {
 	return nil
 }
 
-// playerFor returns the player of the task's weights, loading them when no task with others is in
-// hand. The caller leaves it.
-func (s *Service) playerFor(ctx context.Context, chunk *event.Chunk) (*player, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.player != nil && s.player.digest == chunk.GetWeightsSha256() && s.player.err() == nil {
-		s.player.enter()
-		return s.player, nil
-	}
-	if s.player != nil {
-		if s.player.busy() {
-			return nil, fmt.Errorf("tasks with other weights are in hand: %w", bus.ErrRelease)
+// loading is weights on their way to the device.
+type loading struct {
+	done chan struct{}
+	err  error
+}
+
+// playerFor returns the player of the task's weights. Where others are loaded it changes them when
+// no task with those is in hand. Loading is not any one task's: it takes longer than a lease, and
+// all that wait for it renew theirs. The caller leaves the player.
+func (s *Service) playerFor(service, ctx context.Context, lease *bus.Lease) (*player, error) {
+	chunk := lease.Chunk
+	for {
+		s.mu.Lock()
+		if p := s.player; p != nil && p.digest == chunk.GetWeightsSha256() && p.err() == nil {
+			p.enter()
+			s.mu.Unlock()
+			return p, nil
 		}
-		s.player.stop()
-		s.player = nil
+		if s.loading == nil {
+			if s.player != nil && s.player.busy() {
+				s.mu.Unlock()
+				return nil, fmt.Errorf("tasks with other weights are in hand: %w", bus.ErrRelease)
+			}
+			s.loading = &loading{done: make(chan struct{})}
+			go s.load(service, s.loading, chunk)
+		}
+		wait := s.loading
+		s.mu.Unlock()
+		if err := wait.wait(ctx, lease); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait blocks until the weights are there, or are known not to come.
+func (l *loading) wait(ctx context.Context, lease *bus.Lease) error {
+	alive := time.NewTicker(time.Second)
+	defer alive.Stop()
+	for {
+		select {
+		case <-l.done:
+			return l.err
+		case <-alive.C:
+			lease.Progress()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// load replaces the player by one with the chunk's weights.
+func (s *Service) load(ctx context.Context, l *loading, chunk *event.Chunk) {
+	s.mu.Lock()
+	old := s.player
+	s.player = nil
+	s.mu.Unlock()
+	if old != nil {
+		old.stop()
 	}
 	loaded, err := s.weights.Get(ctx, chunk.GetRunId(), chunk.GetWeightsSha256())
-	if errors.Is(err, weights.ErrNotPublished) {
-		return nil, fmt.Errorf("%w: %w", err, bus.ErrRelease)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if id := loaded.Template.ID(); id != chunk.GetTemplateId() {
+	var next *player
+	switch {
+	case errors.Is(err, weights.ErrNotPublished):
+		l.err = fmt.Errorf("%w: %w", err, bus.ErrRelease)
+	case err != nil:
+		l.err = err
+	case loaded.Template.ID() != chunk.GetTemplateId():
+		l.err = fmt.Errorf("the checkpoint's chat template is %s, the task wants %s", loaded.Template.ID(), chunk.GetTemplateId())
 		loaded.Release()
-		return nil, fmt.Errorf("the checkpoint's chat template is %s, the task wants %s", id, chunk.GetTemplateId())
+	default:
+		next = s.newPlayer(loaded)
 	}
-	s.player = s.newPlayer(loaded)
-	s.player.enter()
-	return s.player, nil
+	s.mu.Lock()
+	s.player, s.loading = next, nil
+	s.mu.Unlock()
+	close(l.done)
 }
 
 // decoderConfig sizes the cache for the model.

@@ -41,11 +41,12 @@ type entry struct {
 
 func entries() []entry {
 	return []entry{
+		{"run", "", "play SPIN in this process: generator, trainer, evaluator, recorder", func() word { return &runCommand{} }},
+		{"sql", "'SELECT …'", "ask ClickHouse about runs, also while one goes on", func() word { return &sql{} }},
 		{"score", "", "log-probabilities of given answers", func() word { return &score{} }},
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},
 		{"export", "", "write a checkpoint as safetensors or GGUF", func() word { return &export{} }},
-		{"plan", "", "memory, disk and time that a run would take", func() word { return &plan{} }},
 		{"version", "", "what this binary is", func() word { return &version{} }},
 	}
 }

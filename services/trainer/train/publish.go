@@ -184,11 +184,11 @@ func (l *lead) putFiles(ctx context.Context, dir string) ([]*event.File, error) 
 	}
 	var files []*event.File
 	for _, e := range entries {
-		digest, size, err := l.blobs.PutFile(ctx, filepath.Join(dir, e.Name()))
+		ref, err := l.blobs.PutFile(ctx, filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, &event.File{Name: e.Name(), Size: uint64(size), Sha256: digest})
+		files = append(files, &event.File{Name: e.Name(), Size: uint64(ref.Size), Sha256: ref.SHA256})
 	}
 	return files, nil
 }
@@ -207,5 +207,5 @@ func (l *lead) fetch(ctx context.Context, at theta) (*pretrained.Pretrained, err
 	if manifest == nil || manifest.GetWeightsSha256() != at.digest {
 		return nil, fmt.Errorf("checkpoint %.12s is not at %d in the stream any more", at.digest, at.seq)
 	}
-	return weights.Open(ctx, l.blobs, manifest)
+	return weights.Open(ctx, l.blobs, l.cfg.Scratch, manifest)
 }
