@@ -67,7 +67,8 @@ type Arena interface {
 
 // Weight is a [out, in] matrix in whatever form the device multiplies fastest: panels of one or
 // both orientations, or a shard. It is filled by Backend.Store and by Backend.Optimize, and may be
-// read by several Backends of its device at once while none of them writes it.
+// read by several Backends of its device at once while none of them writes it: a queue sees what
+// another wrote once that one's Wait has returned.
 type Weight interface {
 	Dims() (out, in int)
 	DType() DType
@@ -77,7 +78,8 @@ type Weight interface {
 }
 
 // Plan is a Layout's twin on the device: buffers fixed when it is made, refilled by Set, safe to
-// replay in a graph.
+// replay in a graph. It belongs to the Backend that made it, which alone may be given it: Set has its
+// place in that queue, so operations called before it still see the layout that was set then.
 type Plan interface {
 	// Set validates the layout (it panics on one that breaks Layout's rules or exceeds the plan's
 	// sizes) and copies it; the caller may reuse its slices at once.
@@ -120,7 +122,9 @@ type Backend interface {
 	Wait(Ticket) error
 	// Graph runs body. A device that can, records the operations on the first call for a key and
 	// replays them afterwards without calling body: so for one key body must make the same calls
-	// with the same Tensors, and no Upload, Download or Set inside.
+	// with the same arguments, and no Upload, Download or Set inside. What may change is what device
+	// memory holds: tensors' elements, weights, and plans, set to as many tokens as at the first
+	// call. Keys are the Backend's own; a key's memory must live as long as it is called.
 	Graph(key uint64, body func())
 
 	// Zero sets every element of t to 0.
