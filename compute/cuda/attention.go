@@ -9,10 +9,12 @@ import (
 	"github.com/seed-8780d58e/spin/compute/cuda/driver"
 )
 
-// Of kernels/attention_paged.cu: keys of a block, heads' largest width.
+// Of kernels/attention_paged.cu: keys at a time, the largest width of a head, and the most query
+// heads to a key head.
 const (
-	attentionKeys   = 32
-	attentionMaxDim = 256
+	attentionKeys     = 32
+	attentionMaxDim   = 256
+	attentionMaxGroup = 16
 )
 
 // WriteKV stores a chunk's keys and values in the cache; see compute.Backend.
@@ -31,9 +33,9 @@ func (b *Backend) AttentionPaged(y, q compute.Tensor, c compute.Cache, h compute
 	b.within("AttentionPaged", "tokens", pl.tokens, b.limits.Tokens)
 	group := h.Q / h.KV
 	shared := 4 * (attentionKeys*(2*h.Dim+1) + group*(h.Dim+attentionKeys))
-	if h.Dim > attentionMaxDim || group > 32 || shared > attentionShared {
-		panic(fmt.Sprintf("compute/cuda: AttentionPaged: heads %+v: at most %d columns, 32 query heads to a key head, and %d bytes of shared memory, not %d",
-			h, attentionMaxDim, attentionShared, shared))
+	if h.Dim > attentionMaxDim || group > attentionMaxGroup || shared > attentionShared {
+		panic(fmt.Sprintf("compute/cuda: AttentionPaged: heads %+v: at most %d columns, %d query heads to a key head, and %d bytes of shared memory, not %d",
+			h, attentionMaxDim, attentionMaxGroup, attentionShared, shared))
 	}
 	grid := driver.Grid{X: pl.tokens, Y: h.KV, Threads: 32 * group, Shared: shared}
 	b.launch(b.k.attentionPaged.of(q.DType), grid, b.address(y), stride(y), b.address(q), stride(q), b.address(c.K), stride(c.K), b.address(c.V), stride(c.V),

@@ -42,8 +42,9 @@ type kernels struct {
 	gather, zero          pair // by width
 }
 
-// attentionShared is the most shared memory that a block of any GPU since Ampere may have, in bytes.
-const attentionShared = 99 << 10
+// attentionShared is the most dynamic shared memory of attention, in bytes: every GPU since Ampere has
+// 99 KiB for a block, and some of it is static.
+const attentionShared = 98 << 10
 
 // loadKernels gives every image to the driver, and finds its functions.
 func loadKernels(ctx *driver.Context) (k kernels, err error) {

@@ -61,6 +61,7 @@ static void runBlock(Block &b) {
 			current = &f;
 			ran = true;
 			simt_switch(&b.scheduler, f.sp);
+			if (b.ahead) break;
 		}
 		if (!ran && b.alive) fail("not all threads reach the barrier that others wait at");
 	}
@@ -68,6 +69,7 @@ static void runBlock(Block &b) {
 	block = nullptr;
 }
 
+// shuffled orders blocks, or the warps of a block.
 static std::vector<unsigned> shuffled(unsigned n, unsigned seed) {
 	std::vector<unsigned> v(n);
 	for (unsigned i = 0; i < n; i++) v[i] = i;
@@ -79,6 +81,14 @@ static std::vector<unsigned> shuffled(unsigned n, unsigned seed) {
 			std::swap(v[i - 1], v[(r >> 8) % i]);
 		}
 	}
+	return v;
+}
+
+// ordered are the threads of a block, warp by warp.
+static std::vector<unsigned> ordered(unsigned n, unsigned seed) {
+	std::vector<unsigned> v;
+	for (unsigned w : shuffled((n + 31) / 32, seed))
+		for (unsigned lane : shuffled(std::min(32u, n - 32 * w), seed)) v.push_back(32 * w + lane);
 	return v;
 }
 
@@ -98,7 +108,7 @@ void launch(const char *kernel, Dim grid, Dim size, size_t dynamicBytes, void (*
 		if (stacks[i].first) munmap(stacks[i].first, stacks[i].second);
 		stacks[i] = {(char *)mmap(nullptr, n * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), n * STACK};
 	}
-	std::vector<unsigned> blocks = shuffled(total, seed), threads = shuffled(n, seed);
+	std::vector<unsigned> blocks = shuffled(total, seed), threads = ordered(n, seed);
 	std::atomic<unsigned> next{0};
 	auto work = [&](unsigned worker) {
 		Block b;
@@ -111,6 +121,7 @@ void launch(const char *kernel, Dim grid, Dim size, size_t dynamicBytes, void (*
 		b.fibers.resize(n);
 		b.warps.resize((n + 31) / 32);
 		b.order = threads;
+		b.ahead = seed != 0;
 		b.stacks = stacks[worker].first;
 		b.dynamic = std::make_unique<Guarded>(dynamicBytes);
 		for (unsigned i; (i = next++) < total;) {

@@ -3,8 +3,9 @@
 // operations only; blocks are spread over threads. Shared memory starts as NaN in each block and
 // ends at a page that cannot be touched.
 //
-// SIMT_SEED orders blocks and the threads in a block: 0 or unset by number, 1 backwards, others at
-// random. SIMT_THREADS is the number of machine threads.
+// SIMT_SEED orders blocks, and the warps and threads in a block: 0 or unset by number, and threads
+// take turns; 1 backwards, others at random, and each runs as far ahead as it can. SIMT_THREADS is
+// the number of machine threads.
 //
 // It knows full warps only, and no memory model: what one thread of a block writes, another sees at
 // once. A missing barrier shows only where some order of threads makes it wrong.
@@ -78,7 +79,8 @@ struct Block {
 	const char *barrier; // where threads wait
 	std::vector<Fiber> fibers;
 	std::vector<Warp> warps;
-	std::vector<unsigned> order;
+	std::vector<unsigned> order; // of threads: the first that can run does
+	bool ahead;                  // as far as it can, before the next; else they take turns
 	std::vector<Shared> shared;
 	std::unique_ptr<Guarded> dynamic;
 	const char *kernel;

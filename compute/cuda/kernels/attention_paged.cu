@@ -31,6 +31,7 @@ WRITE_KV(b32, unsigned)
 WRITE_KV(b16, unsigned short)
 
 #define ATTENTION_KEYS 32 /* keys at a time: one a lane */
+#define ATTENTION_THREADS 512 /* at most: 16 query heads to a key head */
 #define ATTENTION_DIMS 8  /* elements of a head a lane holds at most: heads of up to 256 */
 
 struct AttentionRows { stride_t rows[ATTENTION_KEYS]; }; // of the cache, −1 where a key is not seen
@@ -89,7 +90,7 @@ template <class T> __device__ void attention_paged(T *y, stride_t ys, const T *q
 }
 
 #define ATTENTION_PAGED(dt, T) \
-	extern "C" __global__ void attention_paged_##dt(T *y, stride_t ys, const T *q, stride_t qs, const T *cache_k, stride_t ks, const T *cache_v, stride_t vs, \
+	extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attention_paged_##dt(T *y, stride_t ys, const T *q, stride_t qs, const T *cache_k, stride_t ks, const T *cache_v, stride_t vs, \
 		const int *segment, const int *pos, const int *first, const int *pages, int page_tokens, int dim, int window, float scale) { \
 		attention_paged(y, ys, q, qs, cache_k, ks, cache_v, vs, Pages{segment, pos, first, pages, page_tokens}, dim, window, scale); \
 	} \
