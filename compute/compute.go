@@ -192,8 +192,8 @@ type Backend interface {
 	// AttentionPaged is Attention of a chunk's queries [T, Q·Dim] over the cache, which holds the
 	// chunk's own keys already. p's layout has Past and Pages, and no parents.
 	AttentionPaged(y, q Tensor, c Cache, h Heads, p Plan)
-	// CopyPages copies page src[i] to page dst[i], for a shared page that is about to be written.
-	// dst, src I32 [n, 1].
+	// CopyPages copies page src[i] to page dst[i], for a shared page that is about to be written, in
+	// any order: no page of dst is in dst twice, nor in src. dst, src I32 [n, 1].
 	CopyPages(c Cache, dst, src Tensor)
 
 	// HeadLogProb sets, for each i < n, with z = x[rows[i]]·Wᵀ (never stored whole):

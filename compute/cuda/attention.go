@@ -25,6 +25,15 @@ func (b *Backend) WriteKV(c compute.Cache, k, v compute.Tensor, p compute.Plan) 
 		pl.address(pl.segmentAt()), pl.address(pl.posAt()), pl.address(pl.firstAt()), pl.address(pl.pagesAt()), integer(c.PageTokens), integer(k.Cols))
 }
 
+// CopyPages copies whole pages, all at once; see compute.Backend.
+func (b *Backend) CopyPages(c compute.Cache, dst, src compute.Tensor) {
+	compute.CheckCopyPages(c, dst, src)
+	grid := driver.Grid{X: c.PageTokens, Y: dst.Rows, Threads: rowThreads}
+	for _, cache := range []compute.Tensor{c.K, c.V} {
+		b.launch(b.k.copyPages.width(cache.DType), grid, b.address(cache), stride(cache), b.address(dst), stride(dst), b.address(src), stride(src), integer(c.PageTokens), integer(cache.Cols))
+	}
+}
+
 // AttentionPaged is causal attention of a chunk over the cache; see compute.Backend. Its grid is
 // tokens by key heads; how far a token's context reaches, the kernel reads from the plan.
 func (b *Backend) AttentionPaged(y, q compute.Tensor, c compute.Cache, h compute.Heads, p compute.Plan) {

@@ -5,8 +5,8 @@
 //
 // It proves that the contract fits a GPU, and is the ground on which the engine grows. Built are
 // memory, transfers, plans, graphs, and what a decode step of a llama-shaped model needs: Zero, Copy,
-// Gather, Store, Linear, Embed, AddRMSNorm, RoPE, SwiGLU, WriteKV, AttentionPaged and Sample, in F32
-// and BF16. Every other operation panics with "compute/cuda: X is not built yet" (unbuilt.go).
+// Gather, Store, Linear, Embed, AddBias, AddRMSNorm, RoPE, SwiGLU, WriteKV, CopyPages, AttentionPaged
+// and Sample, in F32 and BF16. Every other operation panics with "compute/cuda: X is not built yet" (unbuilt.go).
 //
 // Its kernels are right, not yet fast: Linear is a plain tiled product without tensor cores,
 // AttentionPaged walks a sequence's whole context in one block.

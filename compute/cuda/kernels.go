@@ -30,11 +30,12 @@ func (p *pair) of(dt compute.DType) driver.Kernel {
 type kernels struct {
 	linearF32, linearBF16 driver.Kernel // y of x's dtype
 	linearBF16F32         driver.Kernel // y F32, x BF16
+	addBias               pair
 	embed                 pair
 	addRMSNorm            pair
 	rope                  pair
 	swiGLU                pair
-	writeKV               pair // by width
+	writeKV, copyPages    pair // by width
 	attentionPaged        pair
 	sample                driver.Kernel
 	copy                  [2][2]driver.Kernel // by dst's dtype and src's
@@ -55,7 +56,9 @@ func loadKernels(ctx *driver.Context) (k kernels, err error) {
 	}{
 		{"attention_paged", attentionShared, map[string]*driver.Kernel{
 			"attention_paged_f32": &k.attentionPaged[0], "attention_paged_bf16": &k.attentionPaged[1],
-			"write_kv_b32": &k.writeKV[0], "write_kv_b16": &k.writeKV[1]}},
+			"write_kv_b32": &k.writeKV[0], "write_kv_b16": &k.writeKV[1],
+			"copy_pages_b32": &k.copyPages[0], "copy_pages_b16": &k.copyPages[1]}},
+		{"bias", 0, map[string]*driver.Kernel{"add_bias_f32": &k.addBias[0], "add_bias_bf16": &k.addBias[1]}},
 		{"embed", 0, map[string]*driver.Kernel{"embed_f32": &k.embed[0], "embed_bf16": &k.embed[1]}},
 		{"linear", 0, map[string]*driver.Kernel{"linear_f32_f32": &k.linearF32, "linear_bf16_bf16": &k.linearBF16, "linear_bf16_f32": &k.linearBF16F32}},
 		{"move", 0, map[string]*driver.Kernel{

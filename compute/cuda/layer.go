@@ -4,6 +4,12 @@ package cuda
 
 import "github.com/seed-8780d58e/spin/compute"
 
+// AddBias adds a row to each row; see compute.Backend.
+func (b *Backend) AddBias(y, bias compute.Tensor) {
+	compute.CheckAddBias(y, bias)
+	b.launch(b.k.addBias.of(y.DType), rows(y.Rows), b.address(y), stride(y), b.address(bias), integer(y.Cols))
+}
+
 // AddRMSNorm adds and normalises; see compute.Backend.
 func (b *Backend) AddRMSNorm(y, rstd, x, delta, w compute.Tensor, eps float32) {
 	compute.CheckAddRMSNorm(y, rstd, x, delta, w)

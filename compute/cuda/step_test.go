@@ -350,7 +350,7 @@ func TestGraphMisuse(t *testing.T) {
 		"Download": func() { m.b.Download(compute.Bytes(make([]int32, 32)), m.ids) },
 		"Plan.Set": func() { m.plan.Set(prefill) },
 		"Graph":    func() { m.b.Graph(2, func() {}) },
-		"unbuilt":  func() { m.b.AddBias(m.y, m.norm) },
+		"unbuilt":  func() { m.b.ColumnSum(m.norm, m.y) },
 	} {
 		if got := panics(func() { m.b.Graph(1, body) }); got == nil {
 			t.Errorf("%s inside Graph does not panic", name)

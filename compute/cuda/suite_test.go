@@ -20,7 +20,7 @@ import (
 // built are the suite's subtests that the early proof passes.
 func built() []string {
 	return []string{"Device", "Arena", "Reserve", "Transfer", "Linear", "Copy", "Gather", "Zero", "Embed",
-		"AddRMSNorm", "RoPE", "SwiGLU", "WriteKV", "AttentionPaged"}
+		"AddBias", "AddRMSNorm", "RoPE", "SwiGLU", "WriteKV", "CopyPages", "AttentionPaged"}
 }
 
 func TestRunAll(t *testing.T) {

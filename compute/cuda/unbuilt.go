@@ -16,7 +16,6 @@ func (b *Backend) MatMul(y, a, c compute.Tensor, t compute.Trans, alpha float32,
 	unbuilt("MatMul")
 }
 func (b *Backend) EmbedBackward(dw, dx, ids compute.Tensor) { unbuilt("EmbedBackward") }
-func (b *Backend) AddBias(y, bias compute.Tensor)           { unbuilt("AddBias") }
 func (b *Backend) ColumnSum(db, dy compute.Tensor)          { unbuilt("ColumnSum") }
 func (b *Backend) AddRMSNormBackward(dx, ddelta, dw, dy, x, w, rstd compute.Tensor, eps float32) {
 	unbuilt("AddRMSNormBackward")
@@ -28,7 +27,6 @@ func (b *Backend) Attention(y, lse, q, k, v compute.Tensor, h compute.Heads, p c
 func (b *Backend) AttentionBackward(dq, dk, dv, dy, y, lse, q, k, v compute.Tensor, h compute.Heads, p compute.Plan) {
 	unbuilt("AttentionBackward")
 }
-func (b *Backend) CopyPages(c compute.Cache, dst, src compute.Tensor) { unbuilt("CopyPages") }
 func (b *Backend) HeadLogProb(logp, lse, entropy, argmax, x, rows, target compute.Tensor, w compute.Weight) {
 	unbuilt("HeadLogProb")
 }

@@ -1,5 +1,6 @@
 // The kernels, as the emulated driver's only code.
 #include "../kernels/attention_paged.cu"
+#include "../kernels/bias.cu"
 #include "../kernels/embed.cu"
 #include "../kernels/linear.cu"
 #include "../kernels/move.cu"

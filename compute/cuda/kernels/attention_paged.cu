@@ -1,4 +1,4 @@
-// WriteKV and AttentionPaged: the cache's pages, found by a plan's tables.
+// WriteKV, CopyPages and AttentionPaged: the cache's pages, found by a plan's tables.
 #include "spin.cuh"
 
 // Pages is the device's side of a layout: token t is at position pos[t] of segment[t], whose pages
@@ -29,6 +29,19 @@ template <class T> __device__ void write_kv(T *cache_k, stride_t cks, T *cache_v
 	KERNEL(write_kv_##width)
 WRITE_KV(b32, unsigned)
 WRITE_KV(b16, unsigned short)
+
+// CopyPages. A block is a row of a page, of K or of V.
+template <class T> __device__ void copy_pages(T *cache, stride_t cs, const int *dst, stride_t ds, const int *src, stride_t ss, int page_tokens, int cols) {
+	T *to = cache + ((stride_t)dst[blockIdx.y * ds] * page_tokens + blockIdx.x) * cs;
+	const T *from = cache + ((stride_t)src[blockIdx.y * ss] * page_tokens + blockIdx.x) * cs;
+	for (int c = threadIdx.x; c < cols; c += blockDim.x) to[c] = from[c];
+}
+
+#define COPY_PAGES(width, T) \
+	extern "C" __global__ void __launch_bounds__(ROW_THREADS) copy_pages_##width(T *cache, stride_t cs, const int *dst, stride_t ds, const int *src, stride_t ss, int page_tokens, int cols) { copy_pages(cache, cs, dst, ds, src, ss, page_tokens, cols); } \
+	KERNEL(copy_pages_##width)
+COPY_PAGES(b32, unsigned)
+COPY_PAGES(b16, unsigned short)
 
 #define ATTENTION_KEYS 32 /* keys at a time: one a lane */
 #define ATTENTION_THREADS 512 /* at most: 16 query heads to a key head */
