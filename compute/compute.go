@@ -53,8 +53,9 @@ type Device interface {
 
 // Arena is a stack of tensors in one block of device memory. It belongs to one goroutine.
 type Arena interface {
-	// Alloc returns a contiguous tensor (Stride = Cols), its start aligned to 64 bytes or more, its
-	// contents undefined. It panics where the arena is full: sizes are computed before step 0.
+	// Alloc returns a contiguous tensor (Stride = Cols), its contents undefined. It starts at a
+	// multiple of 64 bytes and takes its size rounded up to one, on every device: so callers can add
+	// sizes up before step 0. It panics where the arena is full.
 	Alloc(dt DType, rows, cols int) Tensor
 	// Mark and Release give back, at once, everything allocated since the mark.
 	Mark() int64

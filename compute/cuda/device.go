@@ -104,7 +104,7 @@ type arena struct {
 	size, used, peak int64
 }
 
-const alignment = 256 // bytes: a warp's widest access
+const alignment = 64 // bytes: the contract's
 
 // NewArena reserves memory; see compute.Device.
 func (d *Device) NewArena(bytes int64) compute.Arena {
