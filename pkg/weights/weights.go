@@ -42,7 +42,7 @@ func NewCache(conn *bus.Conn, blobs *blob.Store, scratch string, dev compute.Dev
 // Fingerprint is the engine that the cache's models run on: the device and the dtype.
 func (c *Cache) Fingerprint() string { return c.dev.Fingerprint() + "/" + c.dtype.String() }
 
-// Loaded is a checkpoint on the device.
+// Loaded is a checkpoint on the device. Its files are closed: weights cannot be read from it.
 type Loaded struct {
 	*pretrained.Pretrained
 	Digest string
@@ -96,7 +96,7 @@ func (l *Loaded) load(ctx context.Context, runID string) error {
 		return err
 	}
 	l.Model, err = model.New(c.dev, c.dev.NewBackend(), l.ModelConfig, l.Pretrained, model.Options{DType: c.dtype, MaxContext: c.maxContext})
-	return err
+	return errors.Join(err, l.Pretrained.Close()) // its files are on the device now; tokenizer and template stay
 }
 
 // find reads the manifest of these weights out of the run's checkpoints.
@@ -130,8 +130,5 @@ func (l *Loaded) Release() {
 	<-l.ready
 	if l.Model != nil {
 		l.Model.Free()
-	}
-	if l.Pretrained != nil {
-		l.Pretrained.Close()
 	}
 }

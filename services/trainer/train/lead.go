@@ -33,7 +33,7 @@ type lead struct {
 type policy struct {
 	model  *model.Model
 	digest string                 // weights_sha256 that training started from
-	files  *pretrained.Pretrained // those weights
+	files  *pretrained.Pretrained // those weights; closed where training needs them no more
 }
 
 // play is the run, stage by stage: θ_0, then the iterations, then the control experiment. A stage
@@ -221,6 +221,9 @@ func (l *lead) ready(ctx context.Context, from theta, stage run.Stage) error {
 		return errors.Join(err, files.Close())
 	}
 	l.policy = p
+	if opt.LoRA == nil {
+		return files.Close()
+	}
 	return nil
 }
 
@@ -233,7 +236,9 @@ func (l *lead) contextTokens() int {
 func (l *lead) drop() {
 	if l.policy != nil {
 		l.policy.model.Free()
-		l.policy.files.Close()
+		if l.policy.model.LoRA != nil {
+			l.policy.files.Close()
+		}
 		l.policy = nil
 	}
 }
