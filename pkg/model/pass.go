@@ -82,6 +82,12 @@ func (m *Model) inputBytes(tokens int) int64 {
 	return int64(tokens)*int64(m.Hidden)*int64(statType(m.DType).Size()) + align
 }
 
+// ActivationBytes is what a Pass for training keeps where nothing bounds it.
+func ActivationBytes(c Config, act compute.DType, tokens int) int64 {
+	m := &Model{Config: c, Options: Options{DType: act}}
+	return int64(c.Layers) * (m.keepBytes(tokens) + m.inputBytes(tokens))
+}
+
 // keptLayers is how many layers keep everything under cfg; the last ones do, whose backward pass
 // comes first.
 func (m *Model) keptLayers(cfg PassConfig) int {

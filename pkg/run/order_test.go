@@ -100,7 +100,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// README: 24 steps in iteration 0, 48 in iteration 1, which mixes; 72 of SFT.
+	s.Data.Prompts, s.SFT.Epochs = 192, 3 // 24 steps in iteration 0, 48 in iteration 1, which mixes; 72 of SFT
 	for _, c := range []struct {
 		name      string
 		got, want int

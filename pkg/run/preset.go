@@ -8,15 +8,15 @@ var presetNames = [...]string{"default", "quick", "paper"}
 // Preset returns the values that hold where a run file says nothing.
 //
 //   - default: sized for the default model of 135 M parameters on two cores; found by experiment (README)
-//   - quick: the same with half the prompts, for a first look
+//   - quick: fewer prompts and one epoch of fine-tuning, for a first look
 //   - paper: the official implementation's values (uclaml/SPIN at a12ba80, configs and scripts), for a model that is fine-tuned already
 func Preset(name string) (Spec, error) {
 	s := Spec{
 		Preset: "default", Seed: 1, Iterations: 2, Draws: 1,
-		Data:     Data{Prompts: 192, Heldout: 64, MaxPromptTokens: 512},
+		Data:     Data{Prompts: 128, Heldout: 64, MaxPromptTokens: 256},
 		Sampling: Sampling{MaxNewTokens: 64, Temperature: 1, TopP: 1},
 		SFT: SFT{
-			Epochs: 3, LR: 2e-5, Batch: 8, Warmup: 0.1, Schedule: "linear", MaxGradNorm: 1,
+			Epochs: 2, LR: 2e-5, Batch: 8, Warmup: 0.1, Schedule: "linear", MaxGradNorm: 1,
 			Optimizer: Optimizer{Name: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
 		},
 		SPIN: SPIN{
@@ -26,13 +26,13 @@ func Preset(name string) (Spec, error) {
 			Optimizer: Optimizer{Name: "rmsprop", Alpha: 0.99, Eps: 1e-8},
 		},
 		LoRA:    LoRA{Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
-		Engine:  Engine{DType: "bf16", MicroTokens: 2048, Engines: []string{}},
-		Control: "sft", Retention: Retention{Last: 2, Best: true}, CheckpointEvery: 16,
+		Engine:  Engine{DType: "bf16", Memory: 1 << 30, MicroTokens: 1024, Engines: []string{}},
+		Control: "none", Retention: Retention{Last: 2, Best: true}, CheckpointEvery: 16,
 	}
 	switch name {
 	case "", "default":
 	case "quick":
-		s.Preset, s.Data.Prompts, s.SFT.Epochs = name, 96, 2
+		s.Preset, s.Data.Prompts, s.SFT.Epochs = name, 96, 1
 	case "paper":
 		s.Preset, s.Seed, s.Iterations = name, 42, 4
 		s.Data.Prompts, s.Data.Heldout, s.Data.MaxPromptTokens = 49792, 500, 512
@@ -40,7 +40,7 @@ func Preset(name string) (Spec, error) {
 		s.SFT.Epochs, s.Control = 0, "none"
 		s.SPIN.LR, s.SPIN.Beta = Each(5e-7, 5e-7, 1e-7, 1e-7), Each(0.1, 0.1, 0.1, 5)
 		s.SPIN.Epochs, s.SPIN.Horizon, s.SPIN.Warmup, s.SPIN.Batch = Each(2), Each(6), 0.1, 64
-		s.Engine.MicroTokens = 8192
+		s.Engine.Memory, s.Engine.MicroTokens = 0, 8192
 	default:
 		return Spec{}, fmt.Errorf("preset %q: want one of %v", name, presetNames)
 	}

@@ -91,7 +91,7 @@ func TestParseRefuses(t *testing.T) {
 		{"batch", "draws: 3\nengine: {micro_tokens: 4096}\n", "spin.batch is 8 pairs, but a game of iteration 0 has 3"},
 		{"batch when mixed", "draws: 8\nengine: {micro_tokens: 4096}\n", "a game of iteration 1 has 16"},
 		{"greedy draws", "draws: 2\nsampling: {temperature: 0}\n", "greedy draws are all the same"},
-		{"micro-batch", "engine: {micro_tokens: 100}\n", "engine.micro_tokens is 100: want 704 or more"},
+		{"micro-batch", "engine: {micro_tokens: 100}\n", "engine.micro_tokens is 100: want 448 or more"},
 		{"horizon", "spin: {epochs: 3, horizon: 2}\n", "spin.horizon is 2 epochs"},
 		{"nothing", "iterations: 0\nsft: {epochs: 0}\n", "nothing to do"},
 		{"size", "engine: {memory: 4GB}\n", "4GB"},
@@ -120,7 +120,7 @@ func TestDigest(t *testing.T) {
 	if parse(t, "model: {path: x, sha256: "+sha+"}").Digest() != parse(t, "model: {path: y, sha256: "+sha+"}").Digest() {
 		t.Error("where the model lies changes the digest")
 	}
-	for _, other := range []string{"seed: 2", "spin: {beta: [0.1, 0.1]}", "sft: {epochs: 2}", "engine: {micro_tokens: 4096}", "model: {path: x}"} {
+	for _, other := range []string{"seed: 2", "spin: {beta: [0.1, 0.1]}", "sft: {epochs: 7}", "engine: {micro_tokens: 4096}", "model: {path: x}"} {
 		if parse(t, other).Digest() == base.Digest() {
 			t.Errorf("%s does not change the digest", other)
 		}

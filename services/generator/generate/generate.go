@@ -38,7 +38,7 @@ func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.Slots, "slots", 16, "tasks in hand at once")
 	f.IntVar(&c.Sequences, "sequences", 32, "answers sampled at once")
 	f.IntVar(&c.PageTokens, "page-tokens", 32, "positions that a page of the key/value cache holds")
-	f.IntVar(&c.CacheTokens, "cache-tokens", 16384, "positions that the key/value cache holds")
+	f.IntVar(&c.CacheTokens, "cache-tokens", 8192, "positions that the key/value cache holds")
 	f.IntVar(&c.ScoreTokens, "score-tokens", 1024, "tokens of a packed scoring batch")
 }
 
@@ -63,6 +63,7 @@ type Service struct {
 	mu      sync.Mutex
 	player  *player  // of the weights in use; nil before the first task
 	loading *loading // other weights on their way; nil: none
+	refused string   // the last run that another engine must play
 }
 
 // New makes a generator that plays with what weights loads.
@@ -78,12 +79,14 @@ func (s *Service) Run(ctx context.Context) error {
 	work := func(task context.Context, lease *bus.Lease) error { return s.handle(ctx, task, lease) }
 	err := s.bus.Work(ctx, bus.WorkConfig{Instance: s.instance, Slots: s.cfg.Slots, Service: "generator"}, work)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.loading != nil {
-		<-s.loading.done
+	last := s.loading // no task is left that could start another
+	s.mu.Unlock()
+	if last != nil {
+		<-last.done
 	}
 	if s.player != nil {
 		s.player.stop()
+		s.player = nil
 	}
 	return err
 }
@@ -92,6 +95,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	chunk := lease.Chunk
 	if engine := s.weights.Fingerprint(); len(chunk.GetEngines()) > 0 && !slices.Contains(chunk.GetEngines(), engine) {
+		s.warnOnce(chunk.GetRunId(), engine, chunk.GetEngines())
 		return fmt.Errorf("engine %s is not one of the run's %v: %w", engine, chunk.GetEngines(), bus.ErrRelease)
 	}
 	p, err := s.playerFor(service, ctx, lease)
@@ -116,6 +120,17 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 		lease.Progress()
 	}
 	return nil
+}
+
+// warnOnce says that this generator cannot serve a run: where no other one can, the run waits.
+func (s *Service) warnOnce(runID, engine string, wanted []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == runID {
+		return
+	}
+	s.refused = runID
+	s.log.Warn().Str("run", runID).Str("engine", engine).Strs("wanted", wanted).Msg("this engine may not play the run's games: another instruction set or --dtype than its trainer's")
 }
 
 // loading is weights on their way to the device.

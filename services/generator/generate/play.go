@@ -23,8 +23,8 @@ func (p *player) request(c *event.Chunk, prompt *event.Prompt) *engine.Request {
 }
 
 // score makes the task's games: one packed pass over the human answers, the draws and the kept
-// draws gives the log-probabilities under θ_t.
-func (p *player) score(j *job) error {
+// draws gives the log-probabilities under θ_t. alive is called as it moves on.
+func (p *player) score(j *job, alive func()) error {
 	chunk := j.lease.Chunk
 	trees := make([]model.Tree, len(chunk.GetPrompts()))
 	responses := make([][]*event.Response, len(trees))
@@ -40,13 +40,14 @@ func (p *player) score(j *job) error {
 			trees[i].Answers = append(trees[i].Answers, ids(r.GetTokenIds()))
 		}
 	}
+	p.growPass(trees)
 	tokens := 0
 	err := p.pass.Score(trees, func(tree, answer int, s model.Scored) {
 		r := responses[tree][answer]
 		r.TokenLogps = append([]float32(nil), s.Logps...)
 		r.Entropy = float32(s.Entropy)
 		tokens += len(s.Logps)
-		j.lease.Progress()
+		alive()
 	})
 	if err != nil {
 		return fmt.Errorf("score: %w", err)
@@ -58,6 +59,26 @@ func (p *player) score(j *job) error {
 		g.Circumstance = &event.Circumstance{CreatedAt: timestamppb.Now(), Seconds: seconds / float64(len(j.games)), TokensPerSecond: float64(tokens) / seconds}
 	}
 	return nil
+}
+
+// growPass makes the scoring pass large enough for each tree: a game is scored as one, or its answers
+// would not share their prompt.
+func (p *player) growPass(trees []model.Tree) {
+	need := p.scoreTokens
+	for _, t := range trees {
+		tokens := len(t.Prompt)
+		for _, a := range t.Answers {
+			tokens += len(a)
+		}
+		need = max(need, tokens)
+	}
+	if p.pass != nil && p.pass.Config().Tokens >= need {
+		return
+	}
+	if p.pass != nil {
+		p.pass.Free()
+	}
+	p.pass = p.weights.Model.NewPass(model.PassConfig{Tokens: need})
 }
 
 // game is one prompt's game before it is scored.

@@ -20,10 +20,13 @@ type player struct {
 	weights *weights.Loaded
 	decoder *model.Decoder
 	engine  *engine.Engine
-	pass    *model.Pass
 	jobs    chan *job
 	quit    chan struct{}
 	done    chan struct{}
+
+	// pass scores; nil before the first game. It grows to the largest game.
+	pass        *model.Pass
+	scoreTokens int
 
 	mu     sync.Mutex
 	inside int   // tasks in hand
@@ -44,8 +47,7 @@ type job struct {
 func (s *Service) newPlayer(w *weights.Loaded) *player {
 	p := &player{
 		digest: w.Digest, weights: w, jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
-		decoder: w.Model.NewDecoder(s.cfg.decoderConfig(w.Model)),
-		pass:    w.Model.NewPass(model.PassConfig{Tokens: max(s.cfg.ScoreTokens, w.Model.Context)}),
+		decoder: w.Model.NewDecoder(s.cfg.decoderConfig(w.Model)), scoreTokens: s.cfg.ScoreTokens,
 	}
 	p.engine = engine.New(p.decoder)
 	go p.loop()
@@ -85,7 +87,9 @@ func (p *player) ended() error {
 func (p *player) stop() {
 	close(p.quit)
 	<-p.done
-	p.pass.Free()
+	if p.pass != nil {
+		p.pass.Free()
+	}
 	p.decoder.Free()
 	p.weights.Release()
 }
@@ -138,17 +142,23 @@ func (p *player) loop() {
 			p.fail(fmt.Errorf("sample: %w", err))
 			return
 		}
-		for _, j := range running {
-			j.lease.Progress()
-		}
+		alive(running)
 		for _, r := range finished {
 			j := running[r.Request]
 			delete(running, r.Request)
 			j.draws[r.Request.ID] = r.Answers
 			if j.left--; j.left == 0 {
-				j.result <- p.score(j)
+				// The others wait for the device meanwhile: they are not hung.
+				j.result <- p.score(j, func() { alive(running); j.lease.Progress() })
 			}
 		}
+	}
+}
+
+// alive renews the leases of all tasks in the engine.
+func alive(running map[*engine.Request]*job) {
+	for _, j := range running {
+		j.lease.Progress()
 	}
 }
 

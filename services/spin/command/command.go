@@ -47,6 +47,7 @@ func entries() []entry {
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},
 		{"export", "", "write a checkpoint as safetensors or GGUF", func() word { return &export{} }},
+		{"plan", "", "memory, disk and time that a run would take", func() word { return &plan{} }},
 		{"version", "", "what this binary is", func() word { return &version{} }},
 	}
 }

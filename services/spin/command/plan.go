@@ -1,1 +1,166 @@
 package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/optim"
+	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/services/generator/generate"
+	"github.com/seed-8780d58e/spin/services/trainer/train"
+)
+
+// plan says what a run would take before anything starts: memory and disk from the model's shape,
+// time from its arithmetic and from how fast this machine multiplies, which is measured.
+type plan struct {
+	machine
+	specFlags
+	generator generate.Config
+}
+
+func (c *plan) flags(f *pflag.FlagSet) {
+	c.machine.flags(f)
+	c.specFlags.flags(f)
+	c.generator.RegisterFlags(f)
+}
+
+func (c *plan) run(_ context.Context, _ []string, s Streams) error {
+	spec, err := c.spec()
+	if err != nil {
+		return badInput(err)
+	}
+	p, dev, dtype, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	defer dev.Close()
+	if spec, err = resolve(spec, p, dtype.String()); err != nil {
+		return badInput(err)
+	}
+	prompts, err := train.ReadPrompts(spec, p)
+	if err != nil {
+		return badInput(err)
+	}
+	e := estimate{spec: spec, cfg: p.ModelConfig, dtype: dtype, tokens: prompts.Lengths()}
+	e.rate = measureRate(dev, p.ModelConfig, dtype)
+	e.print(s.Out, c.generator)
+	return nil
+}
+
+// estimate is what a run would take.
+type estimate struct {
+	spec   run.Spec
+	cfg    model.Config
+	dtype  compute.DType
+	tokens train.Lengths
+	rate   float64 // multiply-adds counted as two, a second
+}
+
+// What the whole takes beyond its products: attention, norms, the optimizer, waiting. Found by
+// comparing default runs with their arithmetic.
+const (
+	trainShare  = 0.75 // of the products' rate that training and scoring reach
+	decodeShare = 0.25 // that sampling 32 at once reaches: it is bound by memory
+)
+
+func (e *estimate) print(w io.Writer, gen generate.Config) {
+	c, spec := e.cfg, e.spec
+	params := float64(c.Parameters())
+	size := float64(e.dtype.Size())
+	matrices, head := matrixParameters(c), float64(c.Vocab)*float64(c.Hidden)
+	forward := func(inputs, targets int) float64 { return 2 * (matrices*float64(inputs) + head*float64(targets)) }
+
+	trained := params
+	if spec.LoRA.Rank > 0 {
+		trained = loraParameters(c, spec.LoRA.Rank)
+	}
+	rule, _ := optim.ParseRule(spec.SPIN.Optimizer.Name) // a valid spec has one
+	weights := params*size*2 + trained*8 + float64(optim.StateBytes(rule.Kind, int64(trained)))
+	acts := float64(spec.Engine.Memory)
+	if acts == 0 {
+		acts = float64(model.ActivationBytes(c, e.dtype, spec.Engine.MicroTokens))
+	}
+	sampler := params*size + float64(c.Layers)*float64(2*gen.CacheTokens*c.KVWidth())*size
+	checkpoint := params * 4
+
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "model\t%.0f M parameters, %s\n", params/1e6, e.dtype)
+	fmt.Fprintf(t, "memory\t%s to train (weights, gradients, %s), %s activations, %s to sample and evaluate\n", gib(weights), spec.SPIN.Optimizer.Name, gib(acts), gib(2*sampler))
+	kept := spec.Iterations + 2
+	if spec.Retention.Last > 0 {
+		kept = min(kept, spec.Retention.Last+3)
+	}
+	fmt.Fprintf(t, "disk\t%s: %d checkpoints of %s, and some 4 KB a sample\n", gib(checkpoint*float64(kept)), kept, gib(checkpoint))
+	fmt.Fprintf(t, "products\t%.0f GFLOP/s measured here\n", e.rate/1e9)
+
+	n := e.tokens
+	var total float64
+	line := func(name string, flops, share float64) {
+		seconds := flops / (e.rate * share)
+		total += seconds
+		fmt.Fprintf(t, "%s\t%s\n", name, duration(seconds))
+	}
+	if spec.SFT.Epochs > 0 {
+		line("fine-tuning", 3*float64(spec.SFT.Epochs)*forward(n.Prompt+n.Real, n.Real), trainShare)
+	}
+	draws := n.Real * spec.Draws // drawn answers are about as long as the human ones once fine-tuned
+	games := float64(spec.Data.Prompts+spec.Data.Heldout) / float64(max(spec.Data.Prompts, 1))
+	for i := range spec.Iterations {
+		answers := n.Real + draws
+		if spec.Mixes(i) {
+			answers += draws
+		}
+		line(fmt.Sprintf("iteration %d, sampling", i), games*(forward(draws, draws)/decodeShare*trainShare+forward(n.Prompt, 0)), trainShare)
+		line(fmt.Sprintf("iteration %d, scoring and evaluation", i), (2*games-1)*forward(n.Prompt+answers, answers), trainShare)
+		line(fmt.Sprintf("iteration %d, training", i), 3*float64(spec.SPIN.Epochs.At(i))*forward(n.Prompt+answers, answers), trainShare)
+	}
+	fmt.Fprintf(t, "in all\t%s, on an otherwise idle machine\n", duration(total))
+	t.Flush()
+}
+
+// matrixParameters are the weights that each token is multiplied by, the head left out.
+func matrixParameters(c model.Config) float64 {
+	perLayer := c.Hidden*(2*c.QueryWidth()+2*c.KVWidth()) + 3*c.Hidden*c.Intermediate
+	return float64(c.Layers) * float64(perLayer)
+}
+
+func loraParameters(c model.Config, rank int) float64 {
+	perLayer := 2*(c.Hidden+c.QueryWidth()) + 2*(c.Hidden+c.KVWidth()) + 3*(c.Hidden+c.Intermediate)
+	return float64(c.Layers) * float64(perLayer) * float64(rank)
+}
+
+// measureRate multiplies as the model's MLP does, for a moment.
+func measureRate(dev compute.Device, c model.Config, dtype compute.DType) float64 {
+	const rows = 1024
+	be := dev.NewBackend()
+	be.Reserve(compute.Limits{Tokens: rows, Width: max(c.Hidden, c.Intermediate)})
+	w := dev.NewWeight(c.Intermediate, c.Hidden, dtype, false)
+	defer w.Free()
+	arena := dev.NewArena(int64(rows*(c.Hidden+c.Intermediate)*4) + 4096)
+	defer arena.Free()
+	x, y := arena.Alloc(dtype, rows, c.Hidden), arena.Alloc(dtype, rows, c.Intermediate)
+	be.Zero(x)
+	ys, ws := []compute.Tensor{y}, []compute.Weight{w}
+	be.Linear(ys, x, ws, false)
+	best := time.Duration(1 << 62)
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; {
+		start := time.Now()
+		be.Linear(ys, x, ws, false)
+		best = min(best, time.Since(start))
+	}
+	return 2 * rows * float64(c.Hidden) * float64(c.Intermediate) / best.Seconds()
+}
+
+func gib(bytes float64) string { return fmt.Sprintf("%.1f GiB", bytes/(1<<30)) }
+
+func duration(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
+}

@@ -19,6 +19,21 @@ type prompts struct {
 	skipped        []string // bad rows, one line each
 }
 
+// Lengths are a training set's tokens.
+type Lengths struct {
+	Prompt int // of all prompts
+	Real   int // of all human answers
+}
+
+// Lengths of the prompts that are trained on.
+func (p prompts) Lengths() (n Lengths) {
+	for _, x := range p.train {
+		n.Prompt += len(x.GetPromptIds())
+		n.Real += len(x.GetReal().GetTokenIds())
+	}
+	return n
+}
+
 func (l *lead) readPrompts() (prompts, error) {
 	p, err := ReadPrompts(l.run.Spec, l.base)
 	for _, line := range p.skipped {
