@@ -72,8 +72,15 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// Fingerprint is "cpu/<instruction set>/<kernel version>".
-func (d *Device) Fingerprint() string { return fmt.Sprintf("cpu/%s/%d", d.isa, kernelVersion) }
+// Fingerprint is "cpu/<instruction set>/<kernel version>". Portable kernels name the architecture as
+// well: Go's math functions differ between them in their last bits.
+func (d *Device) Fingerprint() string {
+	isa := d.isa
+	if isa == ISAPortable {
+		isa += "-" + runtime.GOARCH
+	}
+	return fmt.Sprintf("cpu/%s/%d", isa, kernelVersion)
+}
 
 // Threads is the number of threads that operations run on.
 func (d *Device) Threads() int { return d.pool.threads }

@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +17,11 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := d.Fingerprint(), "cpu/"+isa+"/1"; got != want || d.Threads() != 2 {
+		want := fmt.Sprintf("cpu/%s/%d", isa, kernelVersion)
+		if isa == ISAPortable {
+			want = fmt.Sprintf("cpu/portable-%s/%d", runtime.GOARCH, kernelVersion)
+		}
+		if got := d.Fingerprint(); got != want || d.Threads() != 2 {
 			t.Errorf("SPIN_CPU=%s gives %s with %d threads, want %s with 2", isa, got, d.Threads(), want)
 		}
 		d.Close()

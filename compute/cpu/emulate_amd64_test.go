@@ -3,6 +3,7 @@
 package cpu
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/compute/computetest"
 	"github.com/seed-8780d58e/spin/compute/cpu/internal/asm"
 	kern "github.com/seed-8780d58e/spin/compute/cpu/internal/kernels"
 )
@@ -198,6 +200,21 @@ func TestEmulatedDevice(t *testing.T) {
 			t.Run("Linear", func(t *testing.T) { testLinear(t, newDevice(isa, k, 2), shapes[:len(shapes)-3]) })
 			t.Run("MatMul", func(t *testing.T) { testMatMul(t, newDevice(isa, k, 2), shapes[:len(shapes)-3]) })
 			t.Run("Head", func(t *testing.T) { testHead(t, newDevice(isa, k, 2), headShapes[:2]) })
+		})
+	}
+}
+
+var long = flag.Bool("long", false, "run the suite of all backends on emulated AVX-512 too (minutes)")
+
+// TestEmulatedSuite runs the suite of all backends on AVX-512 kernels that the emulator executes.
+func TestEmulatedSuite(t *testing.T) {
+	if !*long {
+		t.Skip("minutes: needs -long")
+	}
+	for _, isa := range []string{ISAAVX512, ISAAVX512BF16} {
+		t.Run(isa, func(t *testing.T) {
+			k := kernels{gemm: emulated(isa), vector: newVectorKernels(Instructions()[0])}
+			computetest.RunAll(t, func(threads int) compute.Device { return newDevice(isa, k, threads) }, computetest.Options{})
 		})
 	}
 }

@@ -47,7 +47,7 @@ type headJob struct {
 	lse, coef  compute.Tensor
 }
 
-// tileFloatsOf is a thread's part of z.
+// headTileFloats is a thread's part of z: a tile, and room for lanes before it.
 func (g *gemmKernels) headTileFloats() int { return g.itemTiles()*g.heights[0]*headColumns + 16 }
 
 func (h *headJob) do(thread, item int) {

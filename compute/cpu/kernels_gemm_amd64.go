@@ -25,7 +25,7 @@ func newGEMMKernels(isa string) gemmKernels {
 		return k
 	}
 	k.nr, k.heights = 32, []int{14, 8, 4, 2, 1}
-	k.blockF, k.blockB = 256, 256
+	k.blockF, k.blockB = 192, 192
 	k.f32 = tiles{[maxMR + 1]tileKernel{1: avx512TileF32x1, 2: avx512TileF32x2, 4: avx512TileF32x4, 8: avx512TileF32x8, 14: avx512TileF32x14}, avx512TileF32x1Twin}
 	k.wide = tiles{[maxMR + 1]tileKernel{1: avx512TileWidex1, 2: avx512TileWidex2, 4: avx512TileWidex4, 8: avx512TileWidex8, 14: avx512TileWidex14}, avx512TileWidex1Twin}
 	if isa == ISAAVX512BF16 {
