@@ -107,6 +107,16 @@ func (s spec) shape() []int {
 	return []int{s.rows, s.cols}
 }
 
+// WeightShape is the shape of a weight of a model of this shape.
+func (c Config) WeightShape(name string) ([]int, bool) {
+	for _, s := range c.specs() {
+		if s.name == name {
+			return s.shape(), true
+		}
+	}
+	return nil, false
+}
+
 // Names lists the weights of a model of this shape.
 func (c Config) Names() []string {
 	var names []string
