@@ -203,7 +203,7 @@ func (s *Service) load(ctx context.Context, l *loading, chunk *event.Chunk) {
 		l.err = fmt.Errorf("the checkpoint's chat template is %s, the task wants %s", loaded.Template.ID(), chunk.GetTemplateId())
 		loaded.Release()
 	default:
-		next = s.newPlayer(loaded)
+		next = s.newPlayer(loaded, int(chunk.GetDraws()))
 	}
 	s.mu.Lock()
 	s.player, s.loading = next, nil
@@ -211,8 +211,9 @@ func (s *Service) load(ctx context.Context, l *loading, chunk *event.Chunk) {
 	close(l.done)
 }
 
-// decoderConfig sizes the cache for the model.
-func (c Config) decoderConfig(m *model.Model) model.DecoderConfig {
+// decoderConfig sizes the cache for the model, and for the draws of a prompt, which run at once.
+func (c Config) decoderConfig(m *model.Model, draws int) model.DecoderConfig {
 	pages := (max(c.CacheTokens, m.Context) + c.PageTokens - 1) / c.PageTokens
-	return model.DecoderConfig{Rows: max(256, c.Sequences), Sequences: c.Sequences, Pages: pages, PageTokens: c.PageTokens}
+	sequences := max(c.Sequences, draws)
+	return model.DecoderConfig{Rows: max(256, sequences), Sequences: sequences, Pages: pages, PageTokens: c.PageTokens}
 }

@@ -66,11 +66,7 @@ func (p *player) score(j *job, alive func()) error {
 func (p *player) growPass(trees []model.Tree) {
 	need := p.scoreTokens
 	for _, t := range trees {
-		tokens := len(t.Prompt)
-		for _, a := range t.Answers {
-			tokens += len(a)
-		}
-		need = max(need, tokens)
+		need = max(need, len(t.Prompt)+t.Targets()) // at least its inputs and its targets
 	}
 	if p.pass != nil && p.pass.Config().Tokens >= need {
 		return

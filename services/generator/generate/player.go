@@ -44,10 +44,10 @@ type job struct {
 	result  chan error
 }
 
-func (s *Service) newPlayer(w *weights.Loaded) *player {
+func (s *Service) newPlayer(w *weights.Loaded, draws int) *player {
 	p := &player{
 		digest: w.Digest, weights: w, jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
-		decoder: w.Model.NewDecoder(s.cfg.decoderConfig(w.Model)), scoreTokens: s.cfg.ScoreTokens,
+		decoder: w.Model.NewDecoder(s.cfg.decoderConfig(w.Model, draws)), scoreTokens: s.cfg.ScoreTokens,
 	}
 	p.engine = engine.New(p.decoder)
 	go p.loop()
