@@ -22,31 +22,30 @@ type toy struct {
 	dt    compute.DType // of activations
 	wide  compute.DType // of the stream
 
-	embed, head      compute.Weight
-	layers           []toyLayer
-	norm, cos, sin   compute.Tensor
-	plan             compute.Plan
-	ids, pos, rows   compute.Tensor // I32 [sequences, 1]
-	x, y, rstd       compute.Tensor
-	q, k, v, mixed   compute.Tensor
-	gate, up, gated  compute.Tensor
-	delta, last      compute.Tensor
-	logits           compute.Tensor // [sequences, vocab]
-	sampling         compute.Sampling
-	sampled, logp    compute.Tensor
-	bodies           int // times that body was called
-	host             [2][]int32
-	hostLogp, hostZ  []float32
-	tokens, segments int
+	embed, head     compute.Weight
+	layers          []toyLayer
+	norm, cos, sin  compute.Tensor
+	plan            compute.Plan
+	ids, pos, rows  compute.Tensor // I32 [sequences, 1]
+	x, y, rstd      compute.Tensor
+	q, k, v, mixed  compute.Tensor
+	gate, up, gated compute.Tensor
+	delta, last     compute.Tensor
+	logits          compute.Tensor // [sequences, vocab]
+	sampling        compute.Sampling
+	sampled, logp   compute.Tensor
+	bodies          int // times that body was called
+	host            [2][]int32
+	hostLogp, hostZ []float32
+	tokens          int
 }
 
 type toyLayer struct {
-	norms      [2]compute.Tensor
-	qkv        []compute.Weight
-	out, down  compute.Weight
-	gateUp     []compute.Weight
-	cache      compute.Cache
-	projection []compute.Tensor // q, k, v
+	norms     [2]compute.Tensor
+	qkv       []compute.Weight
+	out, down compute.Weight
+	gateUp    []compute.Weight
+	cache     compute.Cache
 }
 
 const (
