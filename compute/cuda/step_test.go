@@ -255,7 +255,7 @@ func TestDecodeStep(t *testing.T) {
 			body := gpu.step(toySequences)
 			gpu.bodies = 0
 			want, got := make([]int32, toySequences), make([]int32, toySequences)
-			// Roundings of a step's activations, through the model; F32's are found to be 3e-6.
+			// Of the activations' roundings through the model; the worst seen are 2.5e-6 and 0.054.
 			tolerance := map[compute.DType]float64{compute.F32: 3e-5, compute.BF16: 0.15}[dt]
 			var worst float64
 			agree := 0
