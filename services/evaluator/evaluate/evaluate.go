@@ -81,12 +81,31 @@ func (s *Service) Idle(ctx context.Context, runID string) (bool, error) {
 
 // measured reports whether the checkpoint's last score is there: the others came before it.
 func (s *Service) measured(ctx context.Context, m *event.Checkpoint) (bool, error) {
-	_, _, err := s.bus.Last(ctx, score0(m, taskHeldout, "nll"))
+	r, err := s.run(ctx, m.GetRunId())
+	if err != nil || r.Spec.Data.Heldout == 0 {
+		return err == nil, err
+	}
+	last := score0(m, taskHeldout, "nll")
+	if answering(r, m) {
+		last = score0(m, taskAnswers, "near_copy")
+	}
+	_, _, err = s.bus.Last(ctx, last)
 	if errors.Is(err, bus.ErrNotFound) {
-		r, err := s.run(ctx, m.GetRunId())
-		return err == nil && r.Spec.Data.Heldout == 0, err
+		return false, nil
 	}
 	return err == nil, err
+}
+
+// answering reports whether the run plays these weights as an opponent, so that there are answers of
+// theirs.
+func answering(r run.Run, m *event.Checkpoint) bool {
+	switch m.GetPhase() {
+	case event.Phase_PHASE_BASE:
+		return r.Spec.Iterations > 0 && r.Spec.SFT.Epochs == 0
+	case event.Phase_PHASE_SFT, event.Phase_PHASE_SPIN:
+		return int(m.GetIteration()) < r.Spec.Iterations
+	}
+	return false
 }
 
 func (s *Service) run(ctx context.Context, id string) (run.Run, error) {
@@ -122,17 +141,14 @@ func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
 		// these weights are not the opponent's successor: their margins mean something only for the control
 		figures = keep(figures, m.GetPhase() == event.Phase_PHASE_CONTROL)
 	}
-	if err := s.publish(ctx, m, taskHeldout, figures, began); err != nil { // nll last: it marks the checkpoint as measured
+	if err := s.publish(ctx, m, taskHeldout, figures, began); err != nil || !answering(r, m) {
 		return err
 	}
 	return s.measureAnswers(ctx, r, m)
 }
 
-// measureAnswers measures what these weights answer as an opponent, where they are one.
+// measureAnswers measures what these weights answer as an opponent.
 func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkpoint) error {
-	if int(m.GetIteration()) >= r.Spec.Iterations || m.GetPhase() == event.Phase_PHASE_CONTROL || m.GetPhase() == event.Phase_PHASE_BASE && r.Spec.SFT.Epochs > 0 {
-		return nil
-	}
 	began := time.Now()
 	games, err := s.games(ctx, r, m.GetIteration())
 	if err != nil {

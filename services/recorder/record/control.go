@@ -15,9 +15,8 @@ import (
 // recordControl records runs and iterations as the control bucket has them: a row for each change,
 // of which the latest stays. A restart meets the last values again, under the same tokens.
 func (s *Service) recordControl(ctx context.Context) error {
-	control := s.bus.Control()
 	began := map[string]time.Time{} // when an iteration was first seen
-	return control.Watch(ctx, ">", func(e bus.Entry) error {
+	return s.bus.Control().Watch(ctx, ">", func(e bus.Entry) error {
 		if e.Deleted {
 			return nil
 		}
@@ -48,7 +47,11 @@ func (s *Service) recordControl(ctx context.Context) error {
 		default:
 			return nil
 		}
-		return s.insert(ctx, fmt.Sprintf("control/%s/%d", e.Key, e.Revision), &b)
+		if err := s.insert(ctx, fmt.Sprintf("%s/%s/%d", control, e.Key, e.Revision), &b); err != nil {
+			return err
+		}
+		s.advance(control, e.Revision)
+		return nil
 	})
 }
 

@@ -5,7 +5,8 @@
 // else, so a batch must be the same after a crash. Hence a plan, written ahead to the control
 // bucket: the range of sequences that is about to be inserted. A recorder that starts first repeats
 // the plan it finds, with the same token. The plan's compare-and-set also fences off a second
-// recorder.
+// recorder. Tokens begin with an id that is new for each broker, so that several brokers can be
+// recorded in one ClickHouse.
 package record
 
 import (
@@ -16,8 +17,10 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
 
@@ -26,6 +29,27 @@ type Config struct {
 	MaxRows  int           // a batch is inserted when it has this many rows,
 	MaxBytes int           // or this many bytes of messages,
 	MaxWait  time.Duration // or when its first message has waited this long
+}
+
+// RegisterFlags of the recorder; what c holds is the defaults.
+func (c *Config) RegisterFlags(f *pflag.FlagSet) {
+	f.IntVar(&c.MaxRows, "max-rows", c.MaxRows, "rows of a batch")
+	f.IntVar(&c.MaxBytes, "max-bytes", c.MaxBytes, "bytes of messages of a batch")
+	f.DurationVar(&c.MaxWait, "max-wait", c.MaxWait, "how long the first message of a batch waits for others")
+}
+
+// Validate refuses settings that cannot work. One message makes up to some ten thousand rows, and a
+// batch must be one block of ClickHouse.
+func (c Config) Validate() error {
+	switch {
+	case c.MaxRows < 1 || c.MaxRows > store.MaxRows/2:
+		return fmt.Errorf("--max-rows is %d, want 1 to %d", c.MaxRows, store.MaxRows/2)
+	case c.MaxBytes < 1:
+		return fmt.Errorf("--max-bytes is %d, want 1 or more", c.MaxBytes)
+	case c.MaxWait < 0:
+		return fmt.Errorf("--max-wait is %v, want 0 or more", c.MaxWait)
+	}
+	return nil
 }
 
 // DefaultConfig is good for one machine and for many.
@@ -41,7 +65,7 @@ type Service struct {
 	log   zerolog.Logger
 
 	mu       sync.Mutex
-	recorded map[string]uint64 // last sequence of each stream that is in ClickHouse
+	recorded map[string]uint64 // last sequence of each stream that is in ClickHouse; of control, last revision
 	moved    chan struct{}     // closed and replaced when recorded changes
 }
 
@@ -49,6 +73,9 @@ type Service struct {
 func New(cfg Config, conn *bus.Conn, s *store.Store, log zerolog.Logger) *Service {
 	return &Service{cfg: cfg, bus: conn, store: s, log: log, recorded: map[string]uint64{}, moved: make(chan struct{})}
 }
+
+// control stands for the control bucket among the streams.
+const control = "control"
 
 // streams are what is recorded. Tasks are not: what comes of them is.
 func streams() []string {
@@ -70,12 +97,12 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, name := range streams() {
 		start(name, func(ctx context.Context) error { return s.recordStream(ctx, name) })
 	}
-	start("control", s.recordControl)
+	start(control, s.recordControl)
 	working.Wait()
 	return context.Cause(ctx)
 }
 
-// Drain waits until everything that the streams hold now is in ClickHouse.
+// Drain waits until everything that the streams and the control bucket hold now is in ClickHouse.
 func (s *Service) Drain(ctx context.Context) error {
 	for _, name := range streams() {
 		info, err := s.bus.StreamInfo(ctx, name)
@@ -84,6 +111,17 @@ func (s *Service) Drain(ctx context.Context) error {
 		}
 		if err := s.waitFor(ctx, name, info.Last); err != nil {
 			return err
+		}
+	}
+	for _, pattern := range []string{run.KeyPattern, run.IterationPattern("")} {
+		entries, err := s.bus.Control().List(ctx, pattern)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := s.waitFor(ctx, control, e.Revision); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -108,7 +146,7 @@ func (s *Service) waitFor(ctx context.Context, stream string, seq uint64) error 
 func (s *Service) advance(stream string, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recorded[stream] = seq
+	s.recorded[stream] = max(s.recorded[stream], seq)
 	close(s.moved)
 	s.moved = make(chan struct{})
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
@@ -14,12 +16,15 @@ import (
 // plan is the value of recorder.<stream>: the range of sequences that was inserted last, or that is
 // about to be.
 type plan struct {
+	ID    string `json:"id"` // of this broker's stream, made with the key
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
 	Done  bool   `json:"done"`
 }
 
-func (p plan) token(stream string) string { return fmt.Sprintf("%s/%d-%d", stream, p.First, p.Last) }
+func (p plan) token(stream string) string {
+	return fmt.Sprintf("%s/%s/%d-%d", p.ID, stream, p.First, p.Last)
+}
 
 // ledger is a stream's plan and the revision of its key.
 type ledger struct {
@@ -34,7 +39,7 @@ func (s *Service) openLedger(ctx context.Context, stream string) (*ledger, error
 	var err error
 	l.plan, l.revision, err = l.state.Load(ctx, l.key)
 	if errors.Is(err, bus.ErrNotFound) {
-		l.plan = plan{Done: true}
+		l.plan = plan{ID: uuid.NewString(), Done: true}
 		l.revision, err = l.state.Create(ctx, l.key, l.plan)
 	}
 	return l, err
@@ -86,7 +91,7 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 			}
 			return readErr
 		}
-		if err := s.commit(ctx, stream, l, plan{First: l.Last + 1, Last: last}, batch); err != nil {
+		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: last}, batch); err != nil {
 			return err
 		}
 	}

@@ -26,9 +26,12 @@ type games struct {
 	lead  *lead
 	turn  *turn
 	holes map[string]bool
+	kept  map[string][]*event.Draw // of t−1, by prompt
+	again map[string]uint32        // prompts that were dead letters before this attempt, and how often
 
 	mu     sync.Mutex
 	played map[string]*event.Game
+	dead   map[string]*event.DeadLetter // prompts that nobody could play; "": one that names no prompt
 	failed error
 	more   chan struct{} // closed and replaced with each arrival
 }
@@ -39,14 +42,22 @@ func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), e
 	if err != nil {
 		return nil, nil, err
 	}
-	g = &games{lead: l, turn: t, holes: map[string]bool{}, played: map[string]*event.Game{}, more: make(chan struct{})}
+	g = &games{
+		lead: l, turn: t, kept: kept, holes: map[string]bool{}, again: map[string]uint32{},
+		played: map[string]*event.Game{}, dead: map[string]*event.DeadLetter{}, more: make(chan struct{}),
+	}
 	for _, id := range t.Holes {
 		g.holes[id] = true
+	}
+	letters, err := g.oldLetters(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	working.Go(func() { g.fail(ctx, g.collect(ctx)) })
-	working.Go(func() { g.fail(ctx, g.publishTasks(ctx, kept)) })
+	working.Go(func() { g.fail(ctx, g.followLetters(ctx, letters)) })
+	working.Go(func() { g.fail(ctx, g.publishTasks(ctx)) })
 	return g, func() { cancel(); working.Wait() }, nil
 }
 
@@ -85,7 +96,8 @@ func (g *games) collect(ctx context.Context) error {
 	})
 }
 
-// check refuses a game that the run did not ask for.
+// check refuses a game that the run did not ask for. A game is first write wins, so one that is
+// wrong stays: better no result than one of unknown making.
 func (g *games) check(m *event.Game) error {
 	if m.GetHole() != nil {
 		return nil
@@ -99,7 +111,25 @@ func (g *games) check(m *event.Game) error {
 	case len(engines) == 0 && m.GetFingerprint() != g.lead.run.Fingerprint, len(engines) > 0 && !slices.Contains(engines, m.GetFingerprint()):
 		return fmt.Errorf("game %s was played by engine %s, which is none of the run's", m.GetPromptId(), m.GetFingerprint())
 	}
+	p := g.lead.prompts.find(m.GetIndex())
+	switch {
+	case p.GetPromptId() != m.GetPromptId() || p.GetSplit() != m.GetSplit():
+		return fmt.Errorf("game %s is not prompt %d of the run's %s prompts", m.GetPromptId(), m.GetIndex(), m.GetSplit().Token())
+	case !slices.Equal(p.GetPromptIds(), m.GetPromptIds()) || !slices.Equal(p.GetReal().GetTokenIds(), m.GetReal().GetTokenIds()):
+		return fmt.Errorf("game %s has another prompt or human answer than the run's data", m.GetPromptId())
+	case len(m.GetDraws()) != spec.Draws:
+		return fmt.Errorf("game %s has %d draws, the run wants %d", m.GetPromptId(), len(m.GetDraws()), spec.Draws)
+	case m.GetSplit() == event.Split_SPLIT_TRAIN && !sameAnswers(m.GetKept(), g.kept[m.GetPromptId()]):
+		return fmt.Errorf("game %s keeps other draws than those of iteration %d", m.GetPromptId(), g.turn.Number-1)
+	}
 	return nil
+}
+
+// sameAnswers reports whether two lists of draws hold the same tokens.
+func sameAnswers(a, b []*event.Draw) bool {
+	return slices.EqualFunc(a, b, func(a, b *event.Draw) bool {
+		return a.GetSampleId() == b.GetSampleId() && slices.Equal(a.GetResponse().GetTokenIds(), b.GetResponse().GetTokenIds())
+	})
 }
 
 // hole reports whether training game i is skipped.
@@ -133,6 +163,9 @@ func (g *games) wait(ctx context.Context, prompts []*event.Prompt) ([]*event.Gam
 			}
 		}
 		more, failed := g.more, g.failed
+		if failed == nil && len(found) < len(prompts) {
+			failed = g.blocked(prompts)
+		}
 		g.mu.Unlock()
 		switch {
 		case failed != nil:
@@ -170,9 +203,7 @@ func (g *games) seal(ctx context.Context) (string, error) {
 	slices.SortFunc(found, func(a, b *event.Game) int { return strings.Compare(a.GetPromptId(), b.GetPromptId()) })
 	h := sha256.New()
 	for _, m := range found {
-		content := proto.CloneOf(m)
-		content.Circumstance = nil
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(content(m))
 		if err != nil {
 			return "", fmt.Errorf("digest game %s: %w", m.GetPromptId(), err)
 		}
@@ -180,6 +211,17 @@ func (g *games) seal(ctx context.Context) (string, error) {
 		h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// content is what a game says: without who played it when, and without the run's id, which is new
+// for each run of a spec.
+func content(m *event.Game) *event.Game {
+	c := proto.CloneOf(m)
+	c.Circumstance, c.RunId = nil, ""
+	for _, d := range append(c.Draws[:len(c.Draws):len(c.Draws)], c.Kept...) {
+		d.SampleId = ""
+	}
+	return c
 }
 
 // keptDraws are the draws of t−1 by prompt, where iteration t trains on them too.
@@ -215,7 +257,10 @@ func bare(d *event.Draw) *event.Draw {
 
 // publishTasks queues the iteration's chunks in the order in which epoch 1 uses them, those of
 // held-out games last. Chunks whose games are all there are left out. A full queue is waited for.
-func (g *games) publishTasks(ctx context.Context, kept map[string][]*event.Draw) error {
+//
+// A prompt that was a dead letter gets a task of its own, with a new identity: going on with a
+// blocked run is to try it again.
+func (g *games) publishTasks(ctx context.Context) error {
 	l, spec := g.lead, g.lead.run.Spec
 	there, err := l.bus.Subjects(ctx, bus.Games, event.IterationFilter(l.run.ID, event.Games, uint32(g.turn.Number)))
 	if err != nil {
@@ -223,35 +268,42 @@ func (g *games) publishTasks(ctx context.Context, kept map[string][]*event.Draw)
 	}
 	order := run.Order(spec.Seed, g.turn.Stage, g.turn.Number, 1, len(l.prompts.train))
 	for _, planned := range run.PlanChunks(order, len(l.prompts.heldout), spec.ChunkSize(g.turn.Number)) {
-		chunk := g.chunk(planned, kept, there)
-		if len(chunk.Prompts) == 0 {
-			continue
+		chunk, singles := g.chunk(planned, there)
+		if len(chunk.Prompts) > 0 {
+			singles = append(singles, chunk)
 		}
-		for {
-			_, err := l.bus.Enqueue(ctx, chunk)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, bus.ErrFull) {
+		for _, c := range singles {
+			if err := g.enqueue(ctx, c); err != nil {
 				return err
-			}
-			select {
-			case <-time.After(fullRetry):
-			case <-ctx.Done():
-				return context.Cause(ctx)
 			}
 		}
 	}
 	return nil
 }
 
+// enqueue waits for room in the queue.
+func (g *games) enqueue(ctx context.Context, c *event.Chunk) error {
+	for {
+		_, err := g.lead.bus.Enqueue(ctx, c)
+		if err == nil || !errors.Is(err, bus.ErrFull) {
+			return err
+		}
+		select {
+		case <-time.After(fullRetry):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // fullRetry is how often a full queue is tried again: a fraction of a task's time.
 const fullRetry = 100 * time.Millisecond
 
-// chunk fills a planned chunk with the prompts that have no game yet.
-func (g *games) chunk(planned run.PlannedChunk, kept map[string][]*event.Draw, there map[string]uint64) *event.Chunk {
+// chunk fills a planned chunk with the prompts that have no game yet; those that were dead letters
+// come apart.
+func (g *games) chunk(planned run.PlannedChunk, there map[string]uint64) (c *event.Chunk, singles []*event.Chunk) {
 	l, spec, t := g.lead, g.lead.run.Spec, uint32(g.turn.Number)
-	c := &event.Chunk{
+	c = &event.Chunk{
 		RunId: l.run.ID, Iteration: t, Chunk: uint32(planned.Number), WeightsSha256: g.turn.Opponent, TemplateId: l.base.Template.ID(),
 		Sampling: &event.Sampling{
 			Seed: spec.Seed, Temperature: float32(spec.Sampling.Temperature), TopP: float32(spec.Sampling.TopP),
@@ -267,6 +319,7 @@ func (g *games) chunk(planned run.PlannedChunk, kept map[string][]*event.Draw, t
 	if planned.Heldout {
 		from = l.prompts.heldout
 	}
+	var again []*event.Prompt
 	for _, i := range planned.Games {
 		p := from[i]
 		if _, played := there[event.GameSubject(l.run.ID, t, p.GetPromptId())]; played || g.holes[p.GetPromptId()] {
@@ -274,9 +327,18 @@ func (g *games) chunk(planned run.PlannedChunk, kept map[string][]*event.Draw, t
 		}
 		p = proto.CloneOf(p)
 		if !planned.Heldout {
-			p.Kept = kept[p.GetPromptId()]
+			p.Kept = g.kept[p.GetPromptId()]
 		}
-		c.Prompts = append(c.Prompts, p)
+		if g.again[p.GetPromptId()] > 0 {
+			again = append(again, p)
+		} else {
+			c.Prompts = append(c.Prompts, p)
+		}
 	}
-	return c
+	for _, p := range again {
+		single := proto.CloneOf(c)
+		single.Single, single.Hedge, single.Prompts = true, g.again[p.GetPromptId()], []*event.Prompt{p}
+		singles = append(singles, single)
+	}
+	return c, singles
 }

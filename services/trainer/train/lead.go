@@ -107,6 +107,19 @@ func (l *lead) command(ctx context.Context, c run.Command, reason string) error 
 	return l.swap(ctx, next)
 }
 
+// giveUp records why the run does not go on: blocked where a person can help, failed else.
+func (l *lead) giveUp(ctx context.Context, cause error) error {
+	c, kind := run.Fail, "failed"
+	if errors.Is(cause, ErrBlocked) {
+		c, kind = run.Block, "blocked"
+	}
+	l.event(ctx, event.Level_LEVEL_ALARM, kind, uint32(l.run.Iteration), cause.Error())
+	if err := l.command(ctx, c, cause.Error()); err != nil {
+		return fmt.Errorf("record that the run is %s: %w", kind, err)
+	}
+	return nil
+}
+
 func (l *lead) swap(ctx context.Context, next run.Run) error {
 	revision, err := l.state.Swap(ctx, run.Key(next.ID), next, l.revision)
 	if err != nil {
@@ -161,6 +174,9 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	case t.Phase == run.Done:
 		l.drop()
 		return theta{t.Result, t.Manifest}, nil
+	case t.Phase == run.Evaluating: // its weights are published
+		l.drop()
+		return theta{t.Result, t.Manifest}, t.apply(ctx, run.Evaluated{})
 	default: // what an earlier leader began starts again from its opponent: equal bits make that safe
 		t.Iteration = restarted(t.Iteration)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/seed-8780d58e/spin/pkg/chat"
 	"github.com/seed-8780d58e/spin/pkg/dataset"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
@@ -34,6 +33,18 @@ func (p prompts) Lengths() (n Lengths) {
 	return n
 }
 
+// find returns the prompt of an index; nil: there is none.
+func (p *prompts) find(index uint32) *event.Prompt {
+	i := int(index)
+	switch {
+	case i < len(p.train):
+		return p.train[i]
+	case i < len(p.train)+len(p.heldout):
+		return p.heldout[i-len(p.train)]
+	}
+	return nil
+}
+
 func (l *lead) readPrompts() (prompts, error) {
 	p, err := ReadPrompts(l.run.Spec, l.base)
 	for _, line := range p.skipped {
@@ -57,7 +68,7 @@ func ReadPrompts(spec run.Spec, m *pretrained.Pretrained) (prompts, error) {
 	encoded := map[string]*event.Prompt{}
 	usable := rows[:0]
 	for _, row := range rows {
-		p, err := encode(spec, m.Template, row)
+		p, err := encode(spec, m, row)
 		switch {
 		case err == nil:
 			encoded[row.PromptID] = p
@@ -104,13 +115,17 @@ func readRows(d run.Data) ([]dataset.Row, []*dataset.Problem, error) {
 
 // encode makes a row's prompt. The human answer is cut where draws are, so that its length gives
 // nothing away; its end-of-turn token is there only where it falls inside.
-func encode(spec run.Spec, t *chat.Template, row dataset.Row) (*event.Prompt, error) {
+func encode(spec run.Spec, m *pretrained.Pretrained, row dataset.Row) (*event.Prompt, error) {
+	t := m.Template
 	prompt, err := t.Prompt(row.Prompt)
 	if err != nil {
 		return nil, err
 	}
 	if len(prompt) > spec.Data.MaxPromptTokens {
 		return nil, fmt.Errorf("the prompt has %d tokens, max_prompt_tokens is %d", len(prompt), spec.Data.MaxPromptTokens)
+	}
+	if n := len(prompt) + spec.Sampling.MaxNewTokens; n > m.ModelConfig.Context {
+		return nil, fmt.Errorf("the prompt has %d tokens and an answer %d, the model's context is %d", len(prompt), spec.Sampling.MaxNewTokens, m.ModelConfig.Context)
 	}
 	real, finish := t.Response(row.Response, true), event.FinishReason_FINISH_REASON_STOP
 	if len(real) == 0 {

@@ -62,7 +62,7 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 		m.LogpReal, m.LogpGenerated = out.LogPReal(), out.LogPGenerated()
 		m.OpponentLogpReal, m.OpponentLogpGenerated = out.OpponentLogPReal(), out.OpponentLogPGenerated()
 	}
-	if err := l.publishOver(ctx, m); err != nil {
+	if _, err := l.publishOver(ctx, m); err != nil {
 		return err
 	}
 	if len(out.Traces) == 0 {
@@ -76,22 +76,23 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 			OpponentRealLogp: t.OpponentReal, OpponentGeneratedLogp: t.OpponentGenerated, Loss: t.Loss, Margin: t.Margin,
 		})
 	}
-	return l.publishOver(ctx, traces)
+	_, err := l.publishOver(ctx, traces)
+	return err
 }
 
-// publishOver publishes m over what its subject holds. A first try expects nothing there; only a
-// trainer that took over meets something.
-func (l *lead) publishOver(ctx context.Context, m event.Message) error {
-	_, err := l.bus.PublishExpected(ctx, m, 0)
+// publishOver publishes m over what its subject holds, and returns its sequence. A first try expects
+// nothing there; only a trainer that took over meets something, which counts as published where it
+// says the same.
+func (l *lead) publishOver(ctx context.Context, m event.Message) (uint64, error) {
+	seq, err := l.bus.PublishExpected(ctx, m, 0)
 	if !errors.Is(err, bus.ErrFenced) {
-		return err
+		return seq, err
 	}
 	_, last, err := l.bus.Last(ctx, m)
 	if err != nil && !errors.Is(err, event.ErrInvalid) {
-		return err
+		return 0, err
 	}
-	_, err = l.bus.PublishExpected(ctx, m, last)
-	return err
+	return l.bus.PublishExpected(ctx, m, last)
 }
 
 // trainedTokens is the sum over all SPIN steps of the run.
@@ -168,11 +169,7 @@ func (l *lead) publishCheckpoint(ctx context.Context, m *event.Checkpoint, src c
 	}
 	m.Dtype, m.Fingerprint, m.TemplateId = l.run.Spec.Engine.DType, l.fingerprint(), l.base.Template.ID()
 	m.Uri, m.Circumstance = l.blobs.URI(), l.circumstance(attempt)
-	_, last, err := l.bus.Last(ctx, m)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) && !errors.Is(err, event.ErrInvalid) {
-		return theta{}, err
-	}
-	seq, err := l.bus.PublishExpected(ctx, m, last)
+	seq, err := l.publishOver(ctx, m)
 	return theta{m.WeightsSha256, seq}, err
 }
 

@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 
@@ -79,7 +78,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Lead plays one run to its end, or from where an earlier leader left it. A run that is done, or
-// that a person paused or aborted, is left alone.
+// that a person paused or aborted, is left alone. ErrBlocked: a person must act.
 func (s *Service) Lead(ctx context.Context, id string) error {
 	return s.bus.Lead(ctx, "trainer."+id, s.instance, func(ctx context.Context, _ uint64) error {
 		l := &lead{Service: s, state: bus.State[run.Run]{Bucket: s.bus.Control()}, iterations: bus.State[run.Iteration]{Bucket: s.bus.Control()}}
@@ -88,10 +87,7 @@ func (s *Service) Lead(ctx context.Context, id string) error {
 		if err == nil || ctx.Err() != nil || errors.Is(err, bus.ErrFenced) || errors.Is(err, bus.ErrConflict) {
 			return err // done, or somebody else's now
 		}
-		if e := l.command(context.WithoutCancel(ctx), run.Fail, err.Error()); e != nil {
-			err = errors.Join(err, fmt.Errorf("record the failure: %w", e))
-		}
-		return err
+		return errors.Join(err, l.giveUp(context.WithoutCancel(ctx), err))
 	})
 }
 
