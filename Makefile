@@ -10,13 +10,14 @@ ARGS        ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build model answers clickhouse run test test-long lint fuzz bench generate clean
+.PHONY: help build model answers clickhouse run test test-long test-cuda lint fuzz bench generate clean
 
 help:
 	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
 	@echo 'test        all tests; test-long adds the slow ones'
 	@echo 'build       bin/spin, bin/generator, bin/trainer, bin/evaluator, bin/recorder'
 	@echo 'model       fetch the default model into the cache folder; answers, clickhouse: likewise'
+	@echo 'test-cuda   the CUDA engine on an emulated driver'
 	@echo 'lint        gofmt, vet, staticcheck'
 	@echo 'fuzz        every fuzz target for $(FUZZTIME)'
 	@echo 'bench       benchmarks of the kernels and of the whole model'
@@ -37,6 +38,10 @@ test: model answers clickhouse
 
 test-long: model answers clickhouse
 	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m ./... -args -long
+
+test-cuda: # needs g++; fetches CUDA's headers and compiler by package name
+	@sh deploy/cuda.sh nvrtc >/dev/null && eval "$$(sh deploy/cuda.sh env)" && \
+	CGO_ENABLED=1 $(GO) vet -tags cuda ./compute/cuda/... && CGO_ENABLED=1 $(GO) test -tags cuda ./compute/cuda/...
 
 lint:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }

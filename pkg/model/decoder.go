@@ -42,6 +42,8 @@ type Decoder struct {
 	head           []compute.Weight
 	logpF32        []float32
 	host           hostDraws
+	tokens, drawn  int    // of the step at hand
+	body           func() // run, bound once
 	scratch        int64
 }
 
@@ -100,7 +102,7 @@ func (m *Model) NewDecoder(cfg DecoderConfig) *Decoder {
 		kv := cfg.Pages * cfg.PageTokens
 		d.cache = append(d.cache, compute.Cache{K: a.Alloc(act, kv, m.KVWidth()), V: a.Alloc(act, kv, m.KVWidth()), PageTokens: cfg.PageTokens})
 	}
-	d.logpF32 = make([]float32, s)
+	d.logpF32, d.body = make([]float32, s), d.run
 	d.host = hostDraws{make([]uint32, 2*s), make([]uint32, 4*s), make([]float32, s), make([]float32, s), make([]int32, s)}
 	return d
 }
@@ -147,13 +149,26 @@ func (d *Decoder) Advance(s *Step, ids []int32, logps []float64) error {
 	if n > d.cfg.Rows || s.Segments() > d.cfg.Sequences || len(s.Rows) > d.cfg.Sequences || len(s.IDs) != n || len(s.Draws) != len(s.Rows) {
 		panic(fmt.Sprintf("model: step of %d tokens, %d segments, %d draws; the decoder holds %d, %d", n, s.Segments(), len(s.Rows), d.cfg.Rows, d.cfg.Sequences))
 	}
-	d.plan.Set(s.Layout)
-	pos, idt := d.pos.Slice(0, n), d.ids.Slice(0, n)
-	compute.Write(be, pos, s.Pos)
-	compute.Write(be, idt, s.IDs)
+	d.tokens, d.drawn = n, len(s.Rows)
 	d.cur, d.curWork = d.acts.rows(n), d.work.rows(n)
-	a, w, x := &d.cur, &d.curWork, d.x.Slice(0, n)
-	be.Embed(x, m.embed.W, idt)
+	d.plan.Set(s.Layout)
+	compute.Write(be, d.pos.Slice(0, n), s.Pos)
+	compute.Write(be, d.ids.Slice(0, n), s.IDs)
+	compute.Write(be, d.rows.Slice(0, d.drawn), s.Rows)
+	d.setSampling(s.Draws)
+	be.Graph(uint64(n)<<32|uint64(d.drawn), d.body)
+	if d.drawn == 0 {
+		return nil
+	}
+	return d.results(ids[:d.drawn], logps[:d.drawn])
+}
+
+// run is the device's part of a step: it touches device memory alone, so that a device can record
+// it once for a number of tokens and draws, and replay it.
+func (d *Decoder) run() {
+	m, be, n := d.m, d.be, d.tokens
+	a, w, x, pos := &d.cur, &d.curWork, d.x.Slice(0, n), d.pos.Slice(0, n)
+	be.Embed(x, m.embed.W, d.ids.Slice(0, n))
 	delta := compute.Tensor{}
 	for i := range m.layers {
 		l := &m.layers[i]
@@ -164,19 +179,15 @@ func (d *Decoder) Advance(s *Step, ids []int32, logps []float64) error {
 		m.feed(be, l, a, w)
 		delta = w.delta[0]
 	}
-	rows := len(s.Rows)
-	if rows == 0 {
-		return nil
+	if d.drawn == 0 {
+		return
 	}
 	be.AddRMSNorm(w.n, d.rstd.Slice(0, n), x, delta, m.norm.Vec, float32(m.Eps))
-	compute.Write(be, d.rows.Slice(0, rows), s.Rows)
-	hidden := d.hidden.Slice(0, rows)
-	be.Gather(hidden, w.n, d.rows.Slice(0, rows))
-	d.last[0] = d.logits[0].Slice(0, rows)
+	hidden := d.hidden.Slice(0, d.drawn)
+	be.Gather(hidden, w.n, d.rows.Slice(0, d.drawn))
+	d.last[0] = d.logits[0].Slice(0, d.drawn)
 	be.Linear(d.last[:], hidden, d.head, false)
-	d.setSampling(s.Draws)
-	be.Sample(d.sampled.Slice(0, rows), d.logp.Slice(0, rows), d.last[0], &d.curSampling)
-	return d.results(ids[:rows], logps[:rows])
+	be.Sample(d.sampled.Slice(0, d.drawn), d.logp.Slice(0, d.drawn), d.last[0], &d.curSampling)
 }
 
 // setSampling sends the draws' keys and settings to the device.
