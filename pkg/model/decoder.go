@@ -145,7 +145,7 @@ func (d *Decoder) CopyPages(dst, src []int32) {
 // whole vocabulary at temperature 1, in nats) are of len(s.Rows). A row whose logits are not finite
 // is an error.
 func (d *Decoder) Advance(s *Step, ids []int32, logps []float64) error {
-	m, be, n := d.m, d.be, s.Tokens()
+	be, n := d.be, s.Tokens()
 	if n > d.cfg.Rows || s.Segments() > d.cfg.Sequences || len(s.Rows) > d.cfg.Sequences || len(s.IDs) != n || len(s.Draws) != len(s.Rows) {
 		panic(fmt.Sprintf("model: step of %d tokens, %d segments, %d draws; the decoder holds %d, %d", n, s.Segments(), len(s.Rows), d.cfg.Rows, d.cfg.Sequences))
 	}
