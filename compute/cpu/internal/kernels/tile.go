@@ -83,6 +83,11 @@ func (t Tile) program(mr, panels int) *asm.Func {
 	for i := range mr * nv {
 		zero(f, v(i))
 	}
+	if mr > 4 { // many tiles: c has left the first cache since the last block of K
+		for line := 0; line < mr*2*t.Bytes; line += 64 {
+			f.Op("PREFETCHT0", asm.At(asm.DI, line))
+		}
+	}
 	if t.Kind == Wide {
 		ones(f, high)
 		f.Op("VPSLLD", asm.Imm(16), high, high)
