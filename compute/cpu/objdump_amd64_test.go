@@ -3,6 +3,7 @@
 package cpu
 
 import (
+	"bytes"
 	"debug/elf"
 	"debug/gosym"
 	"os"
@@ -16,6 +17,17 @@ import (
 	"github.com/seed-8780d58e/spin/compute/cpu/internal/asm"
 	kern "github.com/seed-8780d58e/spin/compute/cpu/internal/kernels"
 )
+
+// TestGenerated fails where go generate would change the assembly.
+func TestGenerated(t *testing.T) {
+	file, err := os.ReadFile("gemm_amd64.s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file, asm.Assembly("amd64 && !noasm", kern.GEMM())) {
+		t.Error("gemm_amd64.s is not what internal/kernels says: run go generate")
+	}
+}
 
 // TestMachineCode disassembles this test's own kernels with GNU objdump, and holds every vector
 // instruction against the program that it was printed from: the emulator and the CPU run the same.

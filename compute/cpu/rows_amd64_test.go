@@ -92,6 +92,9 @@ func TestRows(t *testing.T) {
 // TestExpScale bounds the error of the exponential that the documentation states, and holds the emulator
 // to the CPU's bits.
 func TestExpScale(t *testing.T) {
+	if *(*[12][8]float32)(expTable()) != *kern.ExpTable() {
+		t.Error("expTable is not the table that the programs were written for")
+	}
 	var x []float32
 	for v := float32(-120); v < 88.3; v += 0.0137 {
 		x = append(x, v)
