@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -33,18 +34,36 @@ const (
 // errFinal: the run ended before the games that a measure needs were played.
 var errFinal = errors.New("the run is over")
 
+// Config of an evaluator.
+type Config struct {
+	ScoreTokens int // of a packed batch; a game that is larger is a batch of its own
+}
+
+// RegisterFlags of the evaluator.
+func (c *Config) RegisterFlags(f *pflag.FlagSet) {
+	f.IntVar(&c.ScoreTokens, "score-tokens", 1024, "tokens of a packed scoring batch")
+}
+
+// Validate refuses settings that cannot work.
+func (c Config) Validate() error {
+	if c.ScoreTokens < 1 {
+		return fmt.Errorf("--score-tokens is %d, want 1 or more", c.ScoreTokens)
+	}
+	return nil
+}
+
 // Service is one evaluator.
 type Service struct {
+	cfg      Config
 	instance string // unique per process start
 	bus      *bus.Conn
 	weights  *weights.Cache
-	tokens   int // of a packed batch
 	log      zerolog.Logger
 }
 
-// New makes an evaluator that measures with what w loads.
-func New(instance string, conn *bus.Conn, w *weights.Cache, scoreTokens int, log zerolog.Logger) *Service {
-	return &Service{instance: instance, bus: conn, weights: w, tokens: scoreTokens, log: log}
+// New makes an evaluator that measures with what w loads. cfg is valid.
+func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zerolog.Logger) *Service {
+	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log}
 }
 
 // Run measures every checkpoint, in the order of their announcement, until ctx ends. What has its
@@ -241,7 +260,7 @@ func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event
 		}
 		longest = max(longest, n)
 	}
-	pass := w.Model.NewPass(model.PassConfig{Tokens: max(s.tokens, longest)})
+	pass := w.Model.NewPass(model.PassConfig{Tokens: max(s.cfg.ScoreTokens, longest)})
 	defer pass.Free()
 	out, err := scoreGames(pass, games)
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/pkg/cli"
 )
 
 // Streams are a command's standard streams.
@@ -19,13 +19,6 @@ type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 }
-
-// Exit codes.
-const (
-	exitOK       = 0
-	exitFailure  = 1 // the machine's, the network's or our own fault
-	exitBadInput = 2 // the caller's: a flag, a file, a setting
-)
 
 // word is one command.
 type word interface {
@@ -56,20 +49,13 @@ func entries() []entry {
 func Main(ctx context.Context, args []string, s Streams) int {
 	err := dispatch(ctx, args, s)
 	switch {
-	case err == nil:
-		return exitOK
-	case errors.Is(err, pflag.ErrHelp):
-		return exitOK
+	case err == nil || errors.Is(err, pflag.ErrHelp):
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		fmt.Fprintln(s.Err, "spin: interrupted")
-		return exitFailure
+	default:
+		fmt.Fprintln(s.Err, "spin:", cli.OneLine(err))
 	}
-	fmt.Fprintln(s.Err, "spin:", oneLine(err))
-	var bad inputError
-	if errors.As(err, &bad) {
-		return exitBadInput
-	}
-	return exitFailure
+	return cli.ExitCode(err)
 }
 
 func dispatch(ctx context.Context, args []string, s Streams) error {
@@ -91,41 +77,15 @@ func dispatch(ctx context.Context, args []string, s Streams) error {
 func (e entry) start(ctx context.Context, args []string, s Streams) error {
 	w := e.make()
 	f := pflag.NewFlagSet("spin "+e.name, pflag.ContinueOnError)
-	f.SortFlags = false
-	f.SetOutput(io.Discard)
 	w.flags(f)
-	f.Usage = func() {
-		fmt.Fprintf(s.Out, "spin %s: %s\n\nUsage: spin %s [flags] %s\n\n%s", e.name, e.about, e.name, e.args, f.FlagUsages())
-		fmt.Fprintln(s.Out, "\nEach flag can be given as an environment variable too: SPIN_ and its name in capitals.")
-	}
-	if err := fromEnvironment(f, os.LookupEnv); err != nil {
-		return badInput(err)
-	}
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return badInput(fmt.Errorf("%w; `spin %s --help` lists the flags", err, e.name))
+	usage := fmt.Sprintf("spin %s: %s\n\nUsage: spin %s [flags] %s\n", e.name, e.about, e.name, e.args)
+	if err := cli.Parse(f, args, usage, "spin "+e.name+" --help", s.Out); err != nil {
+		return err
 	}
 	if f.NArg() > 0 && e.args == "" {
 		return badInput(fmt.Errorf("spin %s takes no argument, got %q", e.name, f.Arg(0)))
 	}
 	return w.run(ctx, f.Args(), s)
-}
-
-// fromEnvironment sets each flag that the environment names: SPIN_MODEL for --model. The command
-// line, parsed later, wins.
-func fromEnvironment(f *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var err error
-	f.VisitAll(func(fl *pflag.Flag) {
-		name := "SPIN_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		if v, ok := lookup(name); ok && err == nil {
-			if e := f.Set(fl.Name, v); e != nil {
-				err = fmt.Errorf("environment variable %s: %w", name, e)
-			}
-		}
-	})
-	return err
 }
 
 func overview(w io.Writer) {
@@ -136,47 +96,14 @@ func overview(w io.Writer) {
 	fmt.Fprintln(w, "\n`spin COMMAND --help` lists a command's flags.")
 }
 
-// inputError marks what the caller can mend.
-type inputError struct{ error }
-
-func (e inputError) Unwrap() error { return e.error }
-
 // badInput marks err as the caller's to mend; nil stays nil.
-func badInput(err error) error {
-	if err == nil {
-		return nil
-	}
-	return inputError{err}
-}
+func badInput(err error) error { return cli.BadInput(err) }
 
-// oneLine keeps a message on one line, whatever a library put into it.
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
-}
+// isTerminal reports whether w is a person's screen.
+func isTerminal(w io.Writer) bool { return cli.IsTerminal(w) }
 
 // logging is the flags of a command that logs.
-type logging struct {
-	format string
-	level  string
-}
+type logging struct{ cli.Logging }
 
-func (l *logging) flags(f *pflag.FlagSet) {
-	f.StringVar(&l.format, "log-format", "text", "text or json")
-	f.StringVar(&l.level, "log-level", "info", "debug, info, warn or error")
-}
-
-// logger writes to w.
-func (l *logging) logger(w io.Writer) (zerolog.Logger, error) {
-	level, err := zerolog.ParseLevel(l.level)
-	if err != nil || l.level == "" {
-		return zerolog.Nop(), badInput(fmt.Errorf("--log-level %q, want debug, info, warn or error", l.level))
-	}
-	switch l.format {
-	case "json":
-	case "text":
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05", NoColor: !isTerminal(w)}
-	default:
-		return zerolog.Nop(), badInput(fmt.Errorf("--log-format %q, want text or json", l.format))
-	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
-}
+func (l *logging) flags(f *pflag.FlagSet)                     { l.Flags(f) }
+func (l *logging) logger(w io.Writer) (zerolog.Logger, error) { return l.Logger(w) }

@@ -117,11 +117,13 @@ func (l *local) openStore(ctx context.Context, p *places) error {
 }
 
 // config is a service's connection. A leader that was killed is replaced after seconds: on one
-// machine nothing stays silent for long.
+// machine nothing stays silent for long. Each start of this process is another instance of the one
+// generator, so that instances that died on a prompt say little: attempts decide.
 func (l *local) config(name string) bus.Config {
 	c := l.server.Config(name)
 	c.Limits = bus.DefaultLimits()
 	c.Limits.LeaseTTL = 4 * time.Second
+	c.Limits.MaxInstances = c.Limits.MaxAttempts
 	return c
 }
 
@@ -166,7 +168,7 @@ func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, ge
 	if conn, instance, err = connect("evaluator"); err != nil {
 		return nil, err
 	}
-	s.evaluator = evaluate.New(instance, conn, cache, gen.ScoreTokens, l.log)
+	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: gen.ScoreTokens}, instance, conn, cache, l.log)
 	l.serve("evaluator", s.evaluator.Run)
 
 	if conn, instance, err = connect("trainer"); err != nil {

@@ -4,33 +4,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/compute"
-	"github.com/seed-8780d58e/spin/compute/cpu"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
+	"github.com/seed-8780d58e/spin/services/process"
 )
 
 // machine is the flags that say which model runs on what.
 type machine struct {
-	path    string
-	dtype   string
-	threads int
-	device  string
+	path   string
+	engine process.Engine
 }
 
 func (m *machine) flags(f *pflag.FlagSet) {
 	f.StringVar(&m.path, "model", "", "Hugging Face directory or GGUF file (default: SmolLM2-135M-Instruct, see `make model`)")
-	m.engineFlags(f)
-}
-
-func (m *machine) engineFlags(f *pflag.FlagSet) {
-	f.StringVar(&m.dtype, "dtype", "auto", "f32, bf16, or auto: bf16 where the processor multiplies it")
-	f.IntVar(&m.threads, "threads", 0, "threads to compute on; 0: all cores. Changes no result")
-	f.StringVar(&m.device, "device", "cpu", "cpu (a binary built with -tags cuda also has cuda:N)")
+	m.engine.Flags(f)
 }
 
 // open opens the model and starts the device. Both are the caller's to close.
@@ -39,7 +30,7 @@ func (m *machine) open() (*pretrained.Pretrained, compute.Device, compute.DType,
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	dev, dtype, err := m.start()
+	dev, dtype, err := m.engine.Start()
 	if err != nil {
 		p.Close()
 		return nil, nil, 0, err
@@ -83,40 +74,6 @@ func cacheDir() string {
 		home = "."
 	}
 	return filepath.Join(home, ".cache", "spin")
-}
-
-// start starts the device and settles the dtype.
-func (m *machine) start() (compute.Device, compute.DType, error) {
-	if m.device != "cpu" {
-		return nil, 0, badInput(fmt.Errorf("--device %q, want cpu", m.device))
-	}
-	dev, err := cpu.New(cpu.Config{Threads: m.threads})
-	if err != nil {
-		return nil, 0, badInput(err)
-	}
-	dtype, err := resolveDType(m.dtype, dev)
-	if err != nil {
-		dev.Close()
-		return nil, 0, badInput(err)
-	}
-	return dev, dtype, nil
-}
-
-// resolveDType reads --dtype. A processor without BF16 products trains no faster in BF16 than in
-// F32, so there auto means F32.
-func resolveDType(name string, dev compute.Device) (compute.DType, error) {
-	switch name {
-	case "f32":
-		return compute.F32, nil
-	case "bf16":
-		return compute.BF16, nil
-	case "auto":
-		if strings.Contains(dev.Fingerprint(), "/"+cpu.ISAAVX512BF16+"/") {
-			return compute.BF16, nil
-		}
-		return compute.F32, nil
-	}
-	return 0, fmt.Errorf("--dtype %q, want f32, bf16 or auto", name)
 }
 
 // load makes the model's weights ready to score and to sample, or, with full or lora, to train.

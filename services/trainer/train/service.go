@@ -26,7 +26,6 @@ type Config struct {
 
 // RegisterFlags of the trainer.
 func (c *Config) RegisterFlags(f *pflag.FlagSet) {
-	f.StringVar(&c.Scratch, "scratch", c.Scratch, "folder for checkpoints while they are written")
 	f.BoolVar(&c.AcceptEngineChange, "accept-engine-change", false, "go on with a run that another engine began")
 }
 

@@ -1,0 +1,74 @@
+package process
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/compute/cpu"
+	"github.com/seed-8780d58e/spin/pkg/cli"
+)
+
+// Engine says what to compute on, and in which type.
+type Engine struct {
+	Device  string
+	Threads int
+	DType   string
+}
+
+// Flags registers --dtype, --threads and --device.
+func (e *Engine) Flags(f *pflag.FlagSet) {
+	f.StringVar(&e.DType, "dtype", "auto", "f32, bf16, or auto: bf16 where the processor multiplies it")
+	e.DeviceFlags(f)
+}
+
+// DeviceFlags are Flags for a service whose runs say the type.
+func (e *Engine) DeviceFlags(f *pflag.FlagSet) {
+	f.IntVar(&e.Threads, "threads", 0, "threads to compute on; 0: all cores. Changes no result")
+	f.StringVar(&e.Device, "device", "cpu", "cpu (a binary built with -tags cuda also has cuda:N)")
+}
+
+// Open starts the device, which is the caller's to close.
+func (e *Engine) Open() (compute.Device, error) {
+	if e.Device != "cpu" {
+		return nil, cli.BadInput(fmt.Errorf("--device %q, want cpu", e.Device))
+	}
+	dev, err := cpu.New(cpu.Config{Threads: e.Threads})
+	if err != nil {
+		return nil, cli.BadInput(err)
+	}
+	return dev, nil
+}
+
+// Start opens the device and settles the type.
+func (e *Engine) Start() (compute.Device, compute.DType, error) {
+	dev, err := e.Open()
+	if err != nil {
+		return nil, 0, err
+	}
+	dtype, err := e.resolve(dev)
+	if err != nil {
+		dev.Close()
+		return nil, 0, cli.BadInput(err)
+	}
+	return dev, dtype, nil
+}
+
+// resolve reads --dtype. A processor without BF16 products is no faster in BF16 than in F32, so there
+// auto means F32.
+func (e *Engine) resolve(dev compute.Device) (compute.DType, error) {
+	switch e.DType {
+	case "f32":
+		return compute.F32, nil
+	case "bf16":
+		return compute.BF16, nil
+	case "auto":
+		if strings.Contains(dev.Fingerprint(), "/"+cpu.ISAAVX512BF16+"/") {
+			return compute.BF16, nil
+		}
+		return compute.F32, nil
+	}
+	return 0, fmt.Errorf("--dtype %q, want f32, bf16 or auto", e.DType)
+}

@@ -1,0 +1,57 @@
+// Command recorder writes every stream of a broker into ClickHouse, each message exactly once. One
+// of them is enough; a second one fails, fenced off by the first.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/services/process"
+	"github.com/seed-8780d58e/spin/services/recorder/record"
+)
+
+func main() {
+	os.Exit(cli.Main("recorder", "every stream into ClickHouse", &recorder{cfg: record.DefaultConfig()}))
+}
+
+type recorder struct {
+	broker process.Broker
+	store  store.Options
+	cfg    record.Config
+}
+
+func (r *recorder) Flags(f *pflag.FlagSet) {
+	r.broker.Flags(f)
+	f.StringVar(&r.store.URL, "clickhouse-url", "", "http://user:password@host:8123/database or clickhouse://host:9000/database")
+	r.cfg.RegisterFlags(f)
+}
+
+func (r *recorder) Run(ctx context.Context, log zerolog.Logger) error {
+	if r.store.URL == "" {
+		return cli.BadInput(errors.New("--clickhouse-url is missing: http://user:password@host:8123/database or clickhouse://host:9000/database"))
+	}
+	if err := r.cfg.Validate(); err != nil {
+		return cli.BadInput(err)
+	}
+	conn, instance, err := r.broker.Connect(ctx, "recorder", log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	s, err := store.Open(ctx, r.store)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Migrate(ctx); err != nil {
+		return err
+	}
+	log.Info().Str("instance", instance).Msg("recording")
+	return record.New(r.cfg, conn, s, log).Run(ctx)
+}

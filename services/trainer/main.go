@@ -1,0 +1,54 @@
+// Command trainer leads submitted runs, one after the other: it publishes their prompts, learns from
+// the games that generators play, and publishes checkpoints. It reads the model and the data that a
+// run's spec names. A second trainer on the same broker stands by.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/services/process"
+	"github.com/seed-8780d58e/spin/services/trainer/train"
+)
+
+func main() {
+	os.Exit(cli.Main("trainer", "leads runs: games in, steps and checkpoints out", &trainer{}))
+}
+
+type trainer struct {
+	broker  process.Broker
+	folders process.Folders
+	engine  process.Engine
+	cfg     train.Config
+}
+
+func (t *trainer) Flags(f *pflag.FlagSet) {
+	t.broker.Flags(f)
+	t.folders.Flags(f)
+	t.engine.DeviceFlags(f)
+	t.cfg.RegisterFlags(f)
+}
+
+func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
+	blobs, scratch, err := t.folders.Open()
+	if err != nil {
+		return err
+	}
+	t.cfg.Scratch = scratch
+	dev, err := t.engine.Open()
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	conn, instance, err := t.broker.Init(ctx, "trainer", log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	log.Info().Str("instance", instance).Str("engine", dev.Fingerprint()).Msg("ready for runs")
+	return train.New(t.cfg, instance, conn, blobs, dev, log).Run(ctx)
+}
