@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -8,7 +9,8 @@ import (
 	"github.com/seed-8780d58e/spin/compute/ref"
 )
 
-// randomSource is a checkpoint of random weights, the same for the same seed and name.
+// randomSource is a checkpoint of random weights, the same for the same seed and name. They are exact
+// in BF16, so that an engine's error is its arithmetic's alone.
 type randomSource struct {
 	shapes  map[string][]int
 	weights map[string][]float32
@@ -20,10 +22,11 @@ func newRandomSource(c Config, seed uint64) *randomSource {
 	for _, w := range c.specs() {
 		x := make([]float32, w.rows*w.cols)
 		for i := range x {
-			x[i] = float32(rng.NormFloat64() * 0.3)
+			x[i] = float32(rng.NormFloat64() / math.Sqrt(float64(c.Hidden)))
 			if w.vector && w.cols == c.Hidden {
 				x[i] += 1
 			}
+			x[i] = compute.F32FromBF16(compute.BF16FromF32(x[i]))
 		}
 		s.shapes[w.name], s.weights[w.name] = w.shape(), x
 	}
