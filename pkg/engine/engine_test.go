@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/compute/cpu"
 	"github.com/seed-8780d58e/spin/compute/ref"
 	"github.com/seed-8780d58e/spin/pkg/engine"
 	"github.com/seed-8780d58e/spin/pkg/model"
@@ -97,11 +98,35 @@ func run(t testing.TB, e *engine.Engine, rs []*engine.Request) map[string][]engi
 // TestAnswersDependOnTheRequestAlone: the same ids whatever the batch-mates, the order of arrival,
 // the page size, the rows of a step, and what the cache remembers.
 func TestAnswersDependOnTheRequestAlone(t *testing.T) {
-	m := toy(t, ref.New(), compute.F64)
+	t.Run("ref", func(t *testing.T) {
+		checkAnswers(t, toy(t, ref.New(), compute.F64), toy(t, ref.New(), compute.F64), 1e-12)
+	})
+	for _, isa := range cpu.Instructions() {
+		for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
+			t.Run(isa+"/"+dtype.String(), func(t *testing.T) { // to the bit, logps too, on one thread and on two
+				checkAnswers(t, toy(t, newCPU(t, isa, 1), dtype), toy(t, newCPU(t, isa, 2), dtype), 0)
+			})
+		}
+	}
+}
+
+func newCPU(t *testing.T, isa string, threads int) compute.Device {
+	t.Helper()
+	dev, err := cpu.New(cpu.Config{ISA: isa, Threads: threads})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	return dev
+}
+
+// checkAnswers runs the requests one by one on alone, then together on m, whose answers must be the
+// same; tol is for their logps.
+func checkAnswers(t *testing.T, alone, m *model.Model, tol float64) {
 	rs := requests()
 	want := map[string][]engine.Answer{}
 	for _, r := range rs { // one by one, each on a fresh engine
-		d := m.NewDecoder(model.DecoderConfig{Rows: 64, Sequences: 3, Pages: 12, PageTokens: 64})
+		d := alone.NewDecoder(model.DecoderConfig{Rows: 64, Sequences: 3, Pages: 12, PageTokens: 64})
 		want[r.ID] = run(t, engine.New(d), []*engine.Request{r})[r.ID]
 		d.Free()
 	}
@@ -118,7 +143,7 @@ func TestAnswersDependOnTheRequestAlone(t *testing.T) {
 			for round := range 3 { // later rounds find prompts in the cache
 				shuffled := slices.Clone(rs)
 				rand.New(rand.NewPCG(uint64(round), 9)).Shuffle(len(rs), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-				compare(t, run(t, e, shuffled), want)
+				compare(t, run(t, e, shuffled), want, tol)
 			}
 			if s := e.Stats(); s.CachedTokens == 0 {
 				t.Errorf("no prompt was found in the cache: %+v", s)
@@ -127,7 +152,7 @@ func TestAnswersDependOnTheRequestAlone(t *testing.T) {
 	}
 }
 
-func compare(t *testing.T, got, want map[string][]engine.Answer) {
+func compare(t *testing.T, got, want map[string][]engine.Answer, tol float64) {
 	t.Helper()
 	for id, w := range want {
 		for d := range w {
@@ -136,7 +161,7 @@ func compare(t *testing.T, got, want map[string][]engine.Answer) {
 				t.Errorf("request %s draw %d: %v %s, want %v %s", id, d, g.IDs, g.Finish, w[d].IDs, w[d].Finish)
 			}
 			for i := range g.Logps {
-				if diff := math.Abs(g.Logps[i] - w[d].Logps[i]); !(diff <= 1e-12) {
+				if diff := math.Abs(g.Logps[i] - w[d].Logps[i]); !(diff <= tol) {
 					t.Errorf("request %s draw %d token %d: logp %v, want %v", id, d, i, g.Logps[i], w[d].Logps[i])
 				}
 			}
@@ -213,4 +238,35 @@ func TestRefused(t *testing.T) {
 		t.Error("a refused request waits")
 	}
 	run(t, e, []*engine.Request{&ok})
+}
+
+// TestSteadyDecodingAllocatesNothing: a step that only advances draws takes no memory.
+func TestSteadyDecodingAllocatesNothing(t *testing.T) {
+	for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
+		t.Run(dtype.String(), func(t *testing.T) {
+			m := toy(t, newCPU(t, "", 2), dtype)
+			d := m.NewDecoder(model.DecoderConfig{Rows: 32, Sequences: 8, Pages: 64, PageTokens: 8})
+			defer d.Free()
+			e := engine.New(d)
+			for i := range 2 {
+				r := &engine.Request{ID: fmt.Sprint(i), Prompt: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9}, Draws: 4, MaxNew: 80, Temperature: 1, TopP: 0.9, TopK: 30, Seed: 1, Index: uint32(i)}
+				if err := e.Submit(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			step := func() {
+				if _, err := e.Step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			step()
+			step()
+			if n := testing.AllocsPerRun(60, step); n != 0 {
+				t.Errorf("%v allocations a step", n)
+			}
+			if e.Pending() != 2 {
+				t.Error("the requests ended before the measurement did")
+			}
+		})
+	}
 }
