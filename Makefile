@@ -36,8 +36,9 @@ run: build model answers clickhouse
 test: model answers clickhouse
 	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test ./...
 
-test-long: model answers clickhouse
-	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m ./... -args -long
+test-long: test
+	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m \
+		$$(grep -rl 'flag.Bool("long"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -args -long
 
 test-cuda: # needs g++; fetches CUDA's headers and compiler by package name
 	@sh deploy/cuda.sh nvrtc >/dev/null && eval "$$(sh deploy/cuda.sh env)" && \
