@@ -47,7 +47,7 @@ func (s stored) Shape(name string) ([]int, bool) {
 	return t.Shape, ok
 }
 
-func tinyModel(t *testing.T, dev compute.Device, dtype compute.DType) *model.Model {
+func tinyModel(t *testing.T, dev compute.Device, opt model.Options) *model.Model {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/tiny/config.json")
 	must(t, err)
@@ -56,7 +56,7 @@ func tinyModel(t *testing.T, dev compute.Device, dtype compute.DType) *model.Mod
 	src, err := safetensors.Open(filepath.Join("testdata", "tiny", "model.safetensors"))
 	must(t, err)
 	defer src.Close()
-	m, err := model.New(dev, dev.NewBackend(), c, stored{src}, model.Options{DType: dtype, Full: true})
+	m, err := model.New(dev, dev.NewBackend(), c, stored{src}, opt)
 	must(t, err)
 	t.Cleanup(m.Free)
 	return m
@@ -94,7 +94,7 @@ func TestAgainstTRL(t *testing.T) {
 
 func checkTRL(t *testing.T, dev compute.Device, dtype compute.DType) {
 	g, games := readTRL(t)
-	m := tinyModel(t, dev, dtype)
+	m := tinyModel(t, dev, model.Options{DType: dtype, Full: true})
 	rule := optim.RMSProp()
 	rule.Alpha, rule.Eps = g.Settings.Alpha, g.Settings.Eps
 	l, err := NewLearner(m, Settings{MicroTokens: 256, Rule: rule, MaxNorm: g.Settings.MaxGradNorm})

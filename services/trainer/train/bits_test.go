@@ -1,0 +1,89 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/seed-8780d58e/spin/compute"
+	"github.com/seed-8780d58e/spin/compute/cpu"
+	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/optim"
+	"github.com/seed-8780d58e/spin/pkg/spin"
+)
+
+// masters plays two steps on the golden's games and returns every master and the step's figures.
+func masters(t *testing.T, isa string, threads int, dtype compute.DType, lora bool, memory int64, sft bool) (map[string][]float32, []Outcome) {
+	t.Helper()
+	dev, err := cpu.New(cpu.Config{Threads: threads, ISA: isa})
+	must(t, err)
+	defer dev.Close()
+	opt := model.Options{DType: dtype, Full: !lora}
+	if lora {
+		opt.LoRA = &model.LoRA{Rank: 4, Alpha: 8, Seed: 3, Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}}
+	}
+	m := tinyModel(t, dev, opt)
+	l, err := NewLearner(m, Settings{MicroTokens: 160, Memory: memory, Rule: optim.RMSProp(), MaxNorm: 1})
+	must(t, err)
+	defer l.Free()
+	_, games := readTRL(t)
+	must(t, l.Score(games))
+	var outs []Outcome
+	for i := range 2 {
+		batch := games[8*i : 8*i+8] // several micro-batches
+		var out Outcome
+		if sft {
+			out, err = l.Imitate(batch, 1e-3)
+		} else {
+			out, err = l.Play(batch, spin.Objective{Loss: spin.Logistic, Beta: 0.1}, 1e-3)
+		}
+		must(t, err)
+		outs = append(outs, out)
+	}
+	all := map[string][]float32{}
+	for _, p := range m.Params() {
+		if p.Trainable() {
+			all[p.Name] = make([]float32, p.Rows*p.Cols)
+			must(t, m.ReadF32(p.Name, all[p.Name]))
+		}
+	}
+	return all, outs
+}
+
+// TestStepsDependOnTheGamesAlone: whole steps (score, play, clip, update) leave masters of the same
+// bits, and the same figures, whatever the threads and the memory; the first loss is ln 2 exactly.
+func TestStepsDependOnTheGamesAlone(t *testing.T) {
+	for _, isa := range cpu.Instructions() {
+		for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
+			for _, objective := range []string{"spin", "lora", "sft"} {
+				t.Run(fmt.Sprintf("%s/%v/%s", isa, dtype, objective), func(t *testing.T) {
+					lora, sft := objective == "lora", objective == "sft"
+					want, outs := masters(t, isa, 1, dtype, lora, 0, sft)
+					if !sft && (outs[0].Loss != math.Ln2 || outs[0].Margin() != 0) {
+						t.Errorf("first loss %v, margin %v; want ln 2 and 0 exactly", outs[0].Loss, outs[0].Margin())
+					}
+					if outs[1].Loss == outs[0].Loss {
+						t.Error("the loss does not move")
+					}
+					for _, by := range []struct {
+						threads int
+						memory  int64
+					}{{2, 0}, {1, 1}, {3, 400 << 10}} {
+						got, o := masters(t, isa, by.threads, dtype, lora, by.memory, sft)
+						for name := range want {
+							if !slices.Equal(got[name], want[name]) {
+								t.Errorf("%+v: %s differs", by, name)
+							}
+						}
+						for i := range o {
+							if o[i].Loss != outs[i].Loss || o[i].GradNorm != outs[i].GradNorm || !slices.Equal(o[i].Traces, outs[i].Traces) {
+								t.Errorf("%+v: step %d: loss %v, gradient norm %v; want %v and %v", by, i+1, o[i].Loss, o[i].GradNorm, outs[i].Loss, outs[i].GradNorm)
+							}
+						}
+					}
+				})
+			}
+		}
+	}
+}
