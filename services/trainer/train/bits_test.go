@@ -10,6 +10,7 @@ import (
 	"github.com/seed-8780d58e/spin/compute/cpu"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/optim"
+	"github.com/seed-8780d58e/spin/pkg/safetensors"
 	"github.com/seed-8780d58e/spin/pkg/spin"
 )
 
@@ -85,5 +86,46 @@ func TestStepsDependOnTheGamesAlone(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestMergedIsAdapters: the checkpoint of a model with adapters scores as the model itself does, but
+// for the rounding of the merged weights.
+func TestMergedIsAdapters(t *testing.T) {
+	dev, err := cpu.New(cpu.Config{Threads: 2})
+	must(t, err)
+	defer dev.Close()
+	src, err := safetensors.Open("testdata/tiny/model.safetensors")
+	must(t, err)
+	defer src.Close()
+	targets := []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+	m := tinyModel(t, dev, model.Options{DType: compute.F32, LoRA: &model.LoRA{Rank: 4, Alpha: 8, Seed: 3, Targets: targets}})
+	l, err := NewLearner(m, Settings{MicroTokens: 512, Rule: optim.RMSProp()})
+	must(t, err)
+	defer l.Free()
+	_, games := readTRL(t)
+	must(t, l.Score(games))
+	start := games[0].Real.OpponentLogp
+	for range 3 {
+		_, err := l.Play(games[:8], spin.Objective{Loss: spin.Logistic, Beta: 0.1}, 1e-2)
+		must(t, err)
+	}
+	must(t, l.Score(games))
+	want := slices.Clone(games)
+	whole, err := model.New(dev, dev.NewBackend(), m.Config, Weights(m, stored{src}), model.Options{DType: compute.F32, Full: true})
+	must(t, err)
+	defer whole.Free()
+	again, err := NewLearner(whole, Settings{MicroTokens: 512, Rule: optim.RMSProp()})
+	must(t, err)
+	defer again.Free()
+	must(t, again.Score(games))
+	for i := range games {
+		got, w := games[i].Real.OpponentLogp, want[i].Real.OpponentLogp
+		if !(math.Abs(got-w) <= 1e-4*math.Abs(w)) {
+			t.Errorf("game %d: logp %v merged, %v with adapters", i, got, w)
+		}
+	}
+	if want[0].Real.OpponentLogp == start {
+		t.Error("the adapters have learnt nothing")
 	}
 }
