@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -79,6 +80,56 @@ func (s *Store) Compare(ctx context.Context, run, split string, n int) ([]Answer
 	return out, s.list(ctx, &out, `SELECT prompt_id, position, split, draw, prompt, real, iterations, texts, logps FROM answers
 		WHERE run_id = {run:String} AND split = {split:String} AND draw = 0 ORDER BY position LIMIT {n:UInt32}`,
 		clickhouse.Named("run", run), clickhouse.Named("split", split), clickhouse.Named("n", fmt.Sprint(n)))
+}
+
+// Checkpoints are the run's checkpoints in the order in which they were made.
+func (s *Store) Checkpoints(ctx context.Context, run string) ([]Checkpoint, error) {
+	var out []Checkpoint
+	return out, s.list(ctx, &out, "SELECT * FROM checkpoints FINAL WHERE run_id = {run:String} ORDER BY created_at, iteration", clickhouse.Named("run", run))
+}
+
+// Events are the newest n events of the run, the worst first.
+func (s *Store) Events(ctx context.Context, run string, n int) ([]Event, error) {
+	var out []Event
+	return out, s.list(ctx, &out, `SELECT * FROM events FINAL WHERE run_id = {run:String}
+		ORDER BY indexOf(['alarm', 'warn', 'info'], level::String), created_at DESC, id LIMIT {n:UInt32}`,
+		clickhouse.Named("run", run), clickhouse.Named("n", fmt.Sprint(n)))
+}
+
+// Rate is what a generator sampled in a slice of time.
+type Rate struct {
+	Generator  string  `ch:"generator"`
+	Slice      uint64  `ch:"slice"` // from 0, at the run's first sample
+	TokensPerS float64 `ch:"tokens_per_s"`
+}
+
+// Rates are the generators' rates over the clock, in slices of width seconds: an answer's tokens are
+// spread over the time that its game took.
+func (s *Store) Rates(ctx context.Context, run string, width float64) ([]Rate, error) {
+	var out []Rate
+	return out, s.list(ctx, &out, `WITH {width:Float64} AS w,
+			(SELECT min(toUnixTimestamp64Micro(created_at) / 1e6 - latency_ms / 1e3) FROM samples FINAL WHERE run_id = {run:String}) AS began,
+			toUnixTimestamp64Micro(created_at) / 1e6 - began AS until, greatest(until - greatest(latency_ms / 1e3, 1e-3), 0) AS since
+		SELECT generator, arrayJoin(range(toUInt64(floor(since / w)), toUInt64(floor(until / w)) + 1)) AS slice,
+			sum(n_tokens * greatest(least(until, (slice + 1) * w) - greatest(since, slice * w), 0) / greatest(until - since, 1e-3)) / w AS tokens_per_s
+		FROM samples FINAL WHERE run_id = {run:String} GROUP BY generator, slice ORDER BY generator, slice`,
+		clickhouse.Named("run", run), clickhouse.Named("width", fmt.Sprint(width)))
+}
+
+// SampledBetween is when the run's first sample was begun, and the seconds from then to its last one;
+// 0: there is none.
+func (s *Store) SampledBetween(ctx context.Context, run string) (began time.Time, span float64, err error) {
+	var out []struct {
+		N     uint64 `ch:"n"`
+		Began int64  `ch:"began"`
+		Ended int64  `ch:"ended"`
+	}
+	err = s.list(ctx, &out, `SELECT count() AS n, min(toUnixTimestamp64Micro(created_at) - toInt64(latency_ms * 1000)) AS began, max(toUnixTimestamp64Micro(created_at)) AS ended
+		FROM samples FINAL WHERE run_id = {run:String}`, clickhouse.Named("run", run))
+	if err != nil || len(out) == 0 || out[0].N == 0 {
+		return time.Time{}, 0, err
+	}
+	return time.UnixMicro(out[0].Began).UTC(), float64(out[0].Ended-out[0].Began) / 1e6, nil
 }
 
 func (s *Store) list(ctx context.Context, out any, sql string, args ...any) error {

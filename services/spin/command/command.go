@@ -36,6 +36,7 @@ func entries() []entry {
 	return []entry{
 		{"run", "", "play SPIN in this process: generator, trainer, evaluator, recorder", func() word { return &runCommand{} }},
 		{"sql", "'SELECT …'", "ask ClickHouse about runs, also while one goes on", func() word { return &sql{} }},
+		{"report", "", "write a run as one HTML page", func() word { return &report{} }},
 		{"score", "", "log-probabilities of given answers", func() word { return &score{} }},
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},

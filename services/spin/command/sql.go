@@ -4,12 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/pflag"
-
-	"github.com/seed-8780d58e/spin/pkg/store"
-	clickhouse "github.com/seed-8780d58e/spin/pkg/store/embedded"
 )
 
 // sql asks ClickHouse, also while a run goes on.
@@ -27,16 +23,11 @@ func (c *sql) run(ctx context.Context, args []string, s Streams) error {
 	if len(args) != 1 {
 		return badInput(fmt.Errorf("want one argument, the statement in quotes: spin sql 'SELECT …'"))
 	}
-	options, stop, err := c.reach(ctx)
+	db, stop, err := c.openStore(ctx)
 	if err != nil {
-		return badInput(err)
+		return err
 	}
 	defer stop()
-	db, err := store.Open(ctx, options)
-	if err != nil {
-		return badInput(err)
-	}
-	defer db.Close()
 	format := c.format
 	if format == "" {
 		format = "TabSeparatedWithNames"
@@ -50,21 +41,4 @@ func (c *sql) run(ctx context.Context, args []string, s Streams) error {
 		return badInput(err)
 	}
 	return w.Flush()
-}
-
-// reach finds the ClickHouse to ask: the one that the flags name, that of a run which goes on in the
-// folder, or an engine of our own on the folder.
-func (c *sql) reach(ctx context.Context) (store.Options, func() error, error) {
-	options := c.store
-	if options.URL != "" {
-		return options, func() error { return nil }, nil
-	}
-	if _, err := os.Stat(c.clickhouse()); err != nil {
-		return options, nil, fmt.Errorf("%s holds no run: give --dir, the folder of one, or --clickhouse-url", c.dir)
-	}
-	cfg := c.engine
-	cfg.Dir = c.clickhouse()
-	url, stop, err := clickhouse.Reach(ctx, cfg)
-	options.URL = url
-	return options, stop, err
 }

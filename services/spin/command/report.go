@@ -1,0 +1,70 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-8780d58e/spin/pkg/file"
+	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/services/spin/page"
+)
+
+// report writes a run as one HTML page, also while it goes on.
+type report struct {
+	places
+	id     string
+	output string
+}
+
+func (c *report) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.id, "run", "", "run id (default: the newest)")
+	f.StringVar(&c.output, "output", "report.html", "file for the page; - is standard output")
+	c.places.flags(f)
+}
+
+func (c *report) run(ctx context.Context, _ []string, s Streams) error {
+	db, stop, err := c.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	r, err := findRecord(ctx, db, c.id)
+	if err != nil {
+		return badInput(err)
+	}
+	if c.output == "-" {
+		return page.Write(ctx, db, r, s.Out)
+	}
+	w, err := file.Create(c.output)
+	if err != nil {
+		return badInput(err)
+	}
+	defer w.Abort()
+	if err := page.Write(ctx, db, r, w); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "run %s: %s\n", r.RunID, c.output)
+	return err
+}
+
+// findRecord returns the recorded run that pick finds.
+func findRecord(ctx context.Context, db *store.Store, id string) (store.Run, error) {
+	runs, err := db.Runs(ctx)
+	if err != nil {
+		return store.Run{}, err
+	}
+	ids := make([]string, len(runs))
+	for i := range runs {
+		ids[i] = runs[i].RunID
+	}
+	i, err := pick(ids, id)
+	if err != nil {
+		return store.Run{}, err
+	}
+	return runs[i], nil
+}
