@@ -165,6 +165,9 @@ func (p *plane) start(f fleet) *services {
 		p.t.Fatal(err)
 	}
 	s.conns = append(s.conns, s.admin)
+	if err := s.admin.TakeOver(s.ctx); err != nil {
+		p.t.Fatal(err)
+	}
 	if s.dev, err = cpu.New(cpu.Config{Threads: f.threads}); err != nil {
 		p.t.Fatal(err)
 	}

@@ -78,6 +78,9 @@ func openLocal(ctx context.Context, p *places, log zerolog.Logger) (_ *local, er
 		return nil, err
 	}
 	l.closers = append(l.closers, func() error { l.bus.Close(); return nil })
+	if err = l.bus.TakeOver(ctx); err != nil { // the folder's lock says that nobody else is there
+		return nil, err
+	}
 	if err = os.MkdirAll(p.scratch(), 0o755); err != nil {
 		return nil, badInput(err)
 	}

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-8780d58e/spin/pkg/store/storetest"
+	"github.com/seed-8780d58e/spin/services/spin/command"
+)
+
+var long = flag.Bool("long", false, "kill more often")
+
+// spinArgs, in the environment of this test's binary, makes it a `spin` with those arguments.
+const spinArgs = "SPIN_TEST_ARGS"
+
+func TestMain(m *testing.M) {
+	if line := os.Getenv(spinArgs); line != "" {
+		os.Exit(spin(line))
+	}
+	os.Exit(m.Run())
+}
+
+func spin(line string) int {
+	var args []string
+	if err := json.Unmarshal([]byte(line), &args); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 3
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return command.Main(ctx, args, command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+}
+
+// summary is what the tests read of --summary.
+type summary struct {
+	RunID      string `json:"run_id"`
+	Iterations []struct {
+		Samples       int     `json:"samples"`
+		Pairs         int     `json:"pairs"`
+		LossFirst     float64 `json:"loss_first"`
+		WeightsSHA256 string  `json:"weights_sha256"`
+		CheckpointDir string  `json:"checkpoint_dir"`
+	} `json:"iterations"`
+	RowsDigest string `json:"rows_digest"`
+}
+
+// spinRun is `spin run` of the tests' spec in a folder.
+func spinRun(t *testing.T, data, dir, library string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	args, err := json.Marshal([]string{
+		"run", "--dir", dir, "--model", tinyModel, "--data", data, "--prompts", fmt.Sprint(trained), "--heldout", fmt.Sprint(heldout),
+		"--draws", fmt.Sprint(draws), "--iterations", fmt.Sprint(iterations), "--max-new-tokens", "12", "--sft-epochs", "1", "--batch", "8",
+		"--lr", "1e-4", "--dtype", "f32", "--micro-tokens", "2048", "--control", "sft", "--threads", "2", "--chdb-lib", library,
+		"--summary", filepath.Join(dir, "summary.json"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := exec.Command(self)
+	c.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SPIN_") && !strings.HasPrefix(kv, "SPIN_CPU=") }), spinArgs+"="+string(args))
+	c.Stdout, c.Stderr = &out, &out
+	return c, &out
+}
+
+func readSummary(t *testing.T, dir string) summary {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "summary.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s summary
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// kill -9 of a whole `spin run` (broker, ClickHouse and services at once) at random moments: started
+// again until it ends, it comes to what an undisturbed run comes to.
+func TestKill(t *testing.T) {
+	library := storetest.Library(t)
+	data := dataset(t)
+	calm := t.TempDir()
+	c, out := spinRun(t, data, calm, library)
+	began := time.Now()
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(began)
+	want := readSummary(t, calm)
+
+	kills := 3
+	if *long {
+		kills = 12
+	}
+	dir := t.TempDir()
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("moments by seed %d; undisturbed it takes %v", seed, took)
+	killed := 0
+	for killed < kills {
+		c, out := spinRun(t, data, dir, library)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Work starts after the engine, which takes a good part of so short a run.
+		moment := time.Duration(float64(took) * (0.2 + 0.7*random.Float64()))
+		timer := time.AfterFunc(moment, func() { _ = c.Process.Kill() })
+		err := c.Wait()
+		timer.Stop()
+		var exit *exec.ExitError
+		if err == nil {
+			break // it was done first
+		}
+		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		killed++
+	}
+	if killed == 0 {
+		t.Error("the run was done before the first kill")
+	}
+	c, out = spinRun(t, data, dir, library)
+	if err := c.Run(); err != nil {
+		t.Fatalf("after %d kills: %v\n%s", killed, err, out)
+	}
+	t.Logf("killed %d times", killed)
+	got := readSummary(t, dir)
+	if got.RowsDigest != want.RowsDigest {
+		t.Errorf("after %d kills: rows_digest %.12s, want %.12s", killed, got.RowsDigest, want.RowsDigest)
+	}
+	for i := range want.Iterations {
+		if got.Iterations[i].WeightsSHA256 != want.Iterations[i].WeightsSHA256 {
+			t.Errorf("after %d kills: iteration %d ends with weights %.12s, want %.12s", killed, i, got.Iterations[i].WeightsSHA256, want.Iterations[i].WeightsSHA256)
+		}
+		if n := got.Iterations[i].Samples; n != (trained+heldout)*draws {
+			t.Errorf("after %d kills: iteration %d has %d samples, want %d", killed, i, n, (trained+heldout)*draws)
+		}
+	}
+}
