@@ -38,6 +38,9 @@ func (l *Logging) Logger(w io.Writer) (zerolog.Logger, error) {
 	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
 }
 
+// JSON reports whether the log is for programs.
+func (l *Logging) JSON() bool { return l.format == "json" }
+
 // IsTerminal reports whether w is a person's screen.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

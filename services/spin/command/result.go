@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
@@ -168,10 +169,16 @@ func printAnswers(w io.Writer, answers []store.Answers) {
 	}
 }
 
-// flat is a text on one line, cut to what a screen shows.
+// flat is a text on one line, cut to what a screen shows, without what would steer a terminal.
 func flat(text string) string {
 	const most = 200
 	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most]) + " …"
 	}

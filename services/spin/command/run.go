@@ -45,7 +45,8 @@ func (c *runCommand) flags(f *pflag.FlagSet) {
 
 func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 	began := time.Now()
-	log, err := c.logger(s.Err)
+	screen := newScreen(s, c.JSON())
+	log, err := c.logger(screen)
 	if err != nil {
 		return err
 	}
@@ -92,12 +93,9 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 	}
 	fmt.Fprintf(s.Out, "run %s: %d training and %d held-out prompts, %d iterations, %s on %s, %d cores\n",
 		r.ID, spec.Data.Prompts, spec.Data.Heldout, spec.Iterations, filepath.Base(p.Path), dev.Fingerprint()+"/"+dtype.String(), runtime.GOMAXPROCS(0))
-	watching, stop := context.WithCancel(plane.ctx)
-	progress := newProgress(plane.bus, r, s.Out)
-	go progress.follow(watching)
+	stop := newProgress(plane.bus, r, newDisplay(screen, log)).follow(plane.ctx)
 	err = c.lead(plane, services, r.ID)
 	stop()
-	progress.end()
 	if err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted; the same command goes on where it was: %w", ctx.Err())
