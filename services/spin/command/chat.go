@@ -54,7 +54,7 @@ func (c *chatCommand) run(ctx context.Context, _ []string, s Streams) error {
 	const pageTokens = 64
 	d := m.NewDecoder(model.DecoderConfig{Rows: 256, Sequences: 1, Pages: (m.Context + pageTokens - 1) / pageTokens, PageTokens: pageTokens})
 	defer d.Free()
-	talk := &conversation{chatCommand: c, p: p, e: engine.New(d), out: s.Out}
+	talk := &conversation{chatCommand: c, p: p, e: engine.New(d), context: m.Context, out: s.Out}
 	if c.system != "" {
 		talk.turns = append(talk.turns, chat.Message{Role: chat.System, Content: c.system})
 	}
@@ -83,10 +83,11 @@ func (c *chatCommand) run(ctx context.Context, _ []string, s Streams) error {
 // reads the last answer and what is new.
 type conversation struct {
 	*chatCommand
-	p     *pretrained.Pretrained
-	e     *engine.Engine
-	out   io.Writer
-	turns []chat.Message
+	p       *pretrained.Pretrained
+	e       *engine.Engine
+	context int // tokens that the conversation may have
+	out     io.Writer
+	turns   []chat.Message
 }
 
 func (t *conversation) answer(ctx context.Context, message string) error {
@@ -95,6 +96,10 @@ func (t *conversation) answer(ctx context.Context, message string) error {
 	if err != nil {
 		return badInput(err)
 	}
+	room := t.context - len(prompt)
+	if room < 1 {
+		return badInput(fmt.Errorf("the conversation has %d tokens, the model's context is %d", len(prompt), t.context))
+	}
 	stream := t.p.Tokenizer.NewStream()
 	var text strings.Builder
 	write := func(piece string) {
@@ -102,7 +107,7 @@ func (t *conversation) answer(ctx context.Context, message string) error {
 		io.WriteString(t.out, piece)
 	}
 	err = t.e.Submit(&engine.Request{
-		ID: "chat", Prompt: prompt, Draws: 1, MaxNew: t.maxNew, Stop: t.p.Stops(),
+		ID: "chat", Prompt: prompt, Draws: 1, MaxNew: min(t.maxNew, room), Stop: t.p.Stops(),
 		Temperature: t.temperature, TopP: t.topP, TopK: t.topK, Seed: t.seed, Index: uint32(len(t.turns)),
 		OnToken: func(_ int, id int32) { write(stream.Next(id)) },
 	})

@@ -44,6 +44,11 @@ func (e *export) run(_ context.Context, _ []string, s Streams) error {
 		if !ok {
 			return badInput(fmt.Errorf("--dtype %q, want f32, f16 or bf16", e.dtype))
 		}
+		if e.replace {
+			if err := replaceable(e.output); err != nil {
+				return badInput(fmt.Errorf("--output: %w", err))
+			}
+		}
 		err = p.Write(e.output, p, dtype, e.replace)
 	case "gguf":
 		kind, ok := map[string]gguf.Type{"f32": gguf.F32, "f16": gguf.F16, "bf16": gguf.BF16, "q8_0": gguf.Q8_0}[e.dtype]

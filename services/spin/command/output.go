@@ -2,8 +2,11 @@ package command
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/seed-8780d58e/spin/pkg/file"
 )
@@ -62,4 +65,19 @@ func writeSummary(path string, out io.Writer, sum any) error {
 		return err
 	}
 	return w.Commit()
+}
+
+// replaceable refuses a folder that holds anything but a checkpoint: the new one takes its place.
+func replaceable(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
+		return fmt.Errorf("%s holds something else than a checkpoint: choose another folder", dir)
+	}
+	return nil
 }

@@ -2,16 +2,18 @@ package command
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"slices"
 
 	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/pkg/dataset"
+	"github.com/seed-8780d58e/spin/pkg/file"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
 	"github.com/seed-8780d58e/spin/pkg/spin"
@@ -62,16 +64,26 @@ func (c *score) run(ctx context.Context, _ []string, s Streams) error {
 	defer m.Free()
 	pass := m.NewPass(model.PassConfig{Tokens: max(c.tokens, longest)})
 	defer pass.Free()
-	out := s.Out
 	if c.output != "-" {
-		f, err := os.Create(c.output)
+		f, err := file.Create(c.output)
 		if err != nil {
 			return badInput(err)
 		}
-		defer f.Close()
-		out = f
+		defer f.Abort()
+		if err := c.write(ctx, pass, trees, f); err != nil {
+			return err
+		}
+		return f.Commit()
 	}
-	w := bufio.NewWriter(out)
+	w := bufio.NewWriter(s.Out)
+	if err := c.write(ctx, pass, trees, w); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// write scores the trees and writes a line for each.
+func (c *score) write(ctx context.Context, pass *model.Pass, trees []model.Tree, w io.Writer) error {
 	lines := json.NewEncoder(w)
 	for part := range slices.Chunk(trees, 256) {
 		if ctx.Err() != nil {
@@ -80,8 +92,12 @@ func (c *score) run(ctx context.Context, _ []string, s Streams) error {
 		var failed error
 		err := pass.Score(part, func(tree, _ int, sc model.Scored) {
 			line := scoredLine{part[tree].Prompt, part[tree].Answers[0], sc.Logps, spin.LogP(sc.Logps)}
-			if err := lines.Encode(line); err != nil && failed == nil {
-				failed = err
+			if math.IsNaN(line.Logp) || math.IsInf(line.Logp, 0) {
+				failed = cmp.Or(failed, badInput(fmt.Errorf("the model's log-probability of an answer is %v: its weights are not usable", line.Logp)))
+				return
+			}
+			if err := lines.Encode(line); err != nil {
+				failed = cmp.Or(failed, err)
 			}
 		})
 		if err != nil {
@@ -91,7 +107,7 @@ func (c *score) run(ctx context.Context, _ []string, s Streams) error {
 			return failed
 		}
 	}
-	return w.Flush()
+	return nil
 }
 
 func (c *score) read(stdin io.Reader) ([]dataset.Row, error) {

@@ -8,8 +8,10 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/checkpoint"
 	"github.com/seed-8780d58e/spin/pkg/dataset"
+	"github.com/seed-8780d58e/spin/pkg/file"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
@@ -97,14 +99,25 @@ type trainSummary struct {
 	PeakDeviceByte int64   `json:"device_bytes"`
 }
 
+// recipe is what the flags say, read and checked.
+type recipe struct {
+	objective spin.Objective
+	rule      compute.Optimizer
+	memory    int64
+	shape     optim.Shape
+	lora      *model.LoRA
+}
+
 func (c *trainCommand) run(ctx context.Context, _ []string, s Streams) error {
-	if c.pairs == "" {
-		return badInput(fmt.Errorf("--pairs is missing: the file of pairs to train on"))
-	}
-	if c.batch < 1 || c.epochs < 1 || c.micro < 1 || c.steps < 0 {
-		return badInput(fmt.Errorf("--batch, --epochs and --micro-tokens want 1 or more, --steps 0 or more"))
+	r, err := c.recipe()
+	if err != nil {
+		return badInput(err)
 	}
 	pairs, _, err := dataset.OpenPairs(c.pairs, dataset.Options{Duplicates: true})
+	if err != nil {
+		return badInput(err)
+	}
+	schedule, steps, err := c.plan(r.shape, len(pairs))
 	if err != nil {
 		return badInput(err)
 	}
@@ -114,25 +127,24 @@ func (c *trainCommand) run(ctx context.Context, _ []string, s Streams) error {
 	}
 	defer p.Close()
 	defer dev.Close()
-	games, longest, err := encodePairs(p, pairs)
+	games, longest, err := encodePairs(p, pairs, c.micro)
 	if err != nil {
 		return badInput(err)
 	}
-	opt := model.Options{DType: dtype, Full: c.loraRank == 0, MaxContext: longest}
-	if c.loraRank > 0 {
-		opt.LoRA = &model.LoRA{Rank: c.loraRank, Alpha: c.loraAlpha, Seed: c.seed, Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}}
+	if err := c.outputs(); err != nil {
+		return badInput(err)
 	}
-	m, err := load(p, dev, opt)
+	m, err := load(p, dev, model.Options{DType: dtype, Full: r.lora == nil, LoRA: r.lora, MaxContext: longest})
 	if err != nil {
 		return err
 	}
 	defer m.Free()
-	learner, err := c.learner(m)
+	learner, err := train.NewLearner(m, train.Settings{MicroTokens: c.micro, Memory: r.memory, Rule: r.rule, MaxNorm: c.maxNorm})
 	if err != nil {
 		return badInput(err)
 	}
 	defer learner.Free()
-	sum, err := c.play(ctx, learner, games)
+	sum, err := c.play(ctx, learner, games, r.objective, schedule, steps)
 	if err != nil {
 		return err
 	}
@@ -144,47 +156,88 @@ func (c *trainCommand) run(ctx context.Context, _ []string, s Streams) error {
 	return writeSummary(c.summary, s.Out, sum)
 }
 
-func (c *trainCommand) learner(m *model.Model) (*train.Learner, error) {
-	rule, err := optim.ParseRule(c.optimizer)
-	if err != nil {
-		return nil, fmt.Errorf("--optimizer: %w", err)
+// recipe reads the flags before anything is opened.
+func (c *trainCommand) recipe() (r recipe, err error) {
+	switch {
+	case c.pairs == "":
+		return r, fmt.Errorf("--pairs is missing: the file of pairs to train on")
+	case c.batch < 1 || c.epochs < 1 || c.micro < 1 || c.steps < 0 || c.horizon < 0 || c.loraRank < 0:
+		return r, fmt.Errorf("--batch, --epochs and --micro-tokens want 1 or more, --steps, --horizon and --lora-rank 0 or more")
+	case c.objective != "spin" && c.objective != "sft":
+		return r, fmt.Errorf("--objective %q, want spin or sft", c.objective)
+	case !(c.warmup >= 0 && c.warmup <= 1):
+		return r, fmt.Errorf("--warmup %v, want a share of the horizon, 0 to 1", c.warmup)
+	case !(c.maxNorm >= 0):
+		return r, fmt.Errorf("--max-grad-norm %v, want 0 (never clip) or more", c.maxNorm)
+	case c.loraRank > 0 && !(c.loraAlpha > 0):
+		return r, fmt.Errorf("--lora-alpha %v, want more than 0", c.loraAlpha)
 	}
-	rule.Alpha, rule.Beta1, rule.Beta2, rule.Eps, rule.WeightDecay = c.alpha, c.beta1, c.beta2, c.eps, c.weightDecay
+	if r.objective.Loss, err = spin.ParseLoss(c.loss); err != nil {
+		return r, fmt.Errorf("--loss: %w", err)
+	}
+	r.objective.Beta = c.beta
+	if err := r.objective.Validate(); err != nil {
+		return r, err
+	}
+	if r.rule, err = optim.ParseRule(c.optimizer); err != nil {
+		return r, fmt.Errorf("--optimizer: %w", err)
+	}
+	r.rule.Alpha, r.rule.Beta1, r.rule.Beta2, r.rule.Eps, r.rule.WeightDecay = c.alpha, c.beta1, c.beta2, c.eps, c.weightDecay
+	if err := optim.Validate(r.rule); err != nil {
+		return r, err
+	}
 	memory, err := run.ParseBytes(c.memory)
 	if err != nil {
-		return nil, fmt.Errorf("--memory: %w", err)
+		return r, fmt.Errorf("--memory: %w", err)
 	}
-	return train.NewLearner(m, train.Settings{MicroTokens: c.micro, Memory: int64(memory), Rule: rule, MaxNorm: c.maxNorm})
+	r.memory = int64(memory)
+	if r.shape, err = optim.ParseShape(c.schedule); err != nil {
+		return r, fmt.Errorf("--schedule: %w", err)
+	}
+	if c.loraRank > 0 {
+		r.lora = &model.LoRA{Rank: c.loraRank, Alpha: c.loraAlpha, Seed: c.seed, Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}}
+	}
+	return r, nil
 }
 
-// play takes the steps.
-func (c *trainCommand) play(ctx context.Context, l *train.Learner, games []train.Game) (sum trainSummary, err error) {
-	loss, err := spin.ParseLoss(c.loss)
-	if err != nil {
-		return sum, badInput(fmt.Errorf("--loss: %w", err))
-	}
-	objective := spin.Objective{Loss: loss, Beta: c.beta}
-	if err := objective.Validate(); err != nil {
-		return sum, badInput(err)
-	}
-	if c.objective != "spin" && c.objective != "sft" {
-		return sum, badInput(fmt.Errorf("--objective %q, want spin or sft", c.objective))
-	}
-	steps := optim.Steps(len(games), c.batch) * c.epochs
+// plan is the number of steps that so many pairs make, and their learning rates.
+func (c *trainCommand) plan(shape optim.Shape, pairs int) (optim.Schedule, int, error) {
+	steps := optim.Steps(pairs, c.batch) * c.epochs
 	if c.steps > 0 {
 		steps = min(steps, c.steps)
 	}
-	if c.horizon == 0 {
-		c.horizon = steps
+	horizon := c.horizon
+	if horizon == 0 {
+		horizon = steps
 	}
-	shape, err := optim.ParseShape(c.schedule)
-	if err != nil {
-		return sum, badInput(fmt.Errorf("--schedule: %w", err))
+	s := optim.Schedule{Shape: shape, LR: c.lr, Warmup: optim.WarmupSteps(c.warmup, horizon), Horizon: horizon}
+	return s, steps, s.Validate()
+}
+
+// outputs finds out before the work, not after it, that a result could not be written.
+func (c *trainCommand) outputs() error {
+	if c.dir != "" {
+		if err := replaceable(c.dir); err != nil {
+			return fmt.Errorf("--dir: %w", err)
+		}
+		d, err := file.CreateDir(c.dir)
+		if err != nil {
+			return fmt.Errorf("--dir: %w", err)
+		}
+		d.Abort()
 	}
-	schedule := optim.Schedule{Shape: shape, LR: c.lr, Warmup: optim.WarmupSteps(c.warmup, c.horizon), Horizon: c.horizon}
-	if err := schedule.Validate(); err != nil {
-		return sum, badInput(err)
+	if c.summary != "" {
+		f, err := file.Create(c.summary)
+		if err != nil {
+			return fmt.Errorf("--summary: %w", err)
+		}
+		f.Abort()
 	}
+	return nil
+}
+
+// play takes the steps.
+func (c *trainCommand) play(ctx context.Context, l *train.Learner, games []train.Game, objective spin.Objective, schedule optim.Schedule, steps int) (sum trainSummary, err error) {
 	lines, err := newLines(c.metrics)
 	if err != nil {
 		return sum, badInput(err)
@@ -193,7 +246,7 @@ func (c *trainCommand) play(ctx context.Context, l *train.Learner, games []train
 	began := time.Now()
 	if c.objective == "spin" {
 		if err := l.Score(games); err != nil {
-			return sum, badInput(err)
+			return sum, err
 		}
 	}
 	var losses []float64
@@ -263,10 +316,8 @@ func lastQuarter(losses []float64) float64 {
 	return sum / float64(n)
 }
 
-func encodePairs(p *pretrained.Pretrained, pairs []dataset.Pair) (games []train.Game, longest int, err error) {
-	if len(pairs) == 0 {
-		return nil, 0, fmt.Errorf("the file holds no pair")
-	}
+// encodePairs makes the games, none of more than micro tokens, and the length of the longest sequence.
+func encodePairs(p *pretrained.Pretrained, pairs []dataset.Pair, micro int) (games []train.Game, longest int, err error) {
 	for _, pair := range pairs {
 		prompt, err := p.Template.Prompt(pair.Prompt)
 		if err != nil {
@@ -277,6 +328,9 @@ func encodePairs(p *pretrained.Pretrained, pairs []dataset.Pair) (games []train.
 		n := len(prompt) + max(len(g.Real.IDs), len(g.Draws[0].IDs))
 		if n > p.ModelConfig.Context {
 			return nil, 0, fmt.Errorf("%s: prompt and answer have %d tokens, the model's context is %d", pair.Place, n, p.ModelConfig.Context)
+		}
+		if t := (model.Tree{Prompt: prompt, Answers: [][]int32{g.Real.IDs, g.Draws[0].IDs}}); t.Tokens() > micro {
+			return nil, 0, fmt.Errorf("%s: the pair has %d tokens, --micro-tokens is %d", pair.Place, t.Tokens(), micro)
 		}
 		longest = max(longest, n)
 		games = append(games, g)
