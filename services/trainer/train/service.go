@@ -82,8 +82,16 @@ func (s *Service) Lead(ctx context.Context, id string) error {
 	return s.bus.Lead(ctx, "trainer."+id, s.instance, func(ctx context.Context, _ uint64) error {
 		l := &lead{Service: s, state: bus.State[run.Run]{Bucket: s.bus.Control()}, iterations: bus.State[run.Iteration]{Bucket: s.bus.Control()}}
 		defer l.close()
-		err := l.play(ctx, id)
-		if err == nil || ctx.Err() != nil || errors.Is(err, bus.ErrFenced) || errors.Is(err, bus.ErrConflict) {
+		steered, stop := s.obey(ctx, id)
+		err := l.play(steered, id)
+		stop()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if still, lookup := s.standStill(ctx, id); still || lookup != nil {
+			return lookup
+		}
+		if errors.Is(err, bus.ErrFenced) || errors.Is(err, bus.ErrConflict) {
 			return err // done, or somebody else's now
 		}
 		return errors.Join(err, l.giveUp(context.WithoutCancel(ctx), err))
