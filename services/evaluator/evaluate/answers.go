@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
@@ -14,7 +15,7 @@ import (
 //   - distinct_1, distinct_2: different n-grams of tokens over all of them (arXiv 1510.03055)
 //   - repetition: share of an answer's 4-grams that the answer has had before
 //   - near_copy: share of draws whose tokens overlap with the human answer by 0.9 or more (Jaccard,
-//     of 3-grams): those pairs carry no signal
+//     of 3-grams), or that are the human answer: those pairs carry no signal
 func answers(games []*event.Game) []figure {
 	var length, lengthReal, finished, finishedReal, entropy, entropyTokens, repetition, copies sample
 	grams := [2]map[string]int{{}, {}}
@@ -29,7 +30,7 @@ func answers(games []*event.Game) []figure {
 			finished = append(finished, share(r.GetFinishReason() == event.FinishReason_FINISH_REASON_STOP))
 			entropy, entropyTokens = append(entropy, float64(r.GetEntropy())*n), append(entropyTokens, n)
 			repetition = append(repetition, repeated(ngrams(r.GetTokenIds(), 4)))
-			copies = append(copies, share(overlap(ngrams(real.GetTokenIds(), 3), ngrams(r.GetTokenIds(), 3)) >= 0.9))
+			copies = append(copies, share(slices.Equal(real.GetTokenIds(), r.GetTokenIds()) || overlap(ngrams(real.GetTokenIds(), 3), ngrams(r.GetTokenIds(), 3)) >= 0.9))
 			for n := range grams {
 				for _, x := range ngrams(r.GetTokenIds(), n+1) {
 					grams[n][x]++
