@@ -30,7 +30,8 @@ const (
 type Config struct {
 	// Dir holds the streams. One process at a time: it is locked.
 	Dir string
-	// Listen is a host:port for other processes, port 0 for any; empty: none. They need the token in Dir/token, which only this user can read.
+	// Listen is a host:port for other processes, port 0 for any; empty: none. They find it by Dir/url and need the token in Dir/token, which only this
+	// user can read.
 	Listen string
 	// SyncInterval is how long an acknowledged message may be in the page cache only; 0: 10 s. A crash of the process loses nothing, a power
 	// failure what is younger.
@@ -46,6 +47,8 @@ type Server struct {
 	server *server.Server
 	lock   *os.File
 	token  string
+
+	urlPath string // of the file with our address; empty: not listening
 }
 
 // Start locks the folder, starts the broker, and returns when it takes connections. Close it.
@@ -63,6 +66,11 @@ func Start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 		return nil, err
 	}
 	s.lock = lock
+	if cfg.Listen != "" {
+		if err := s.announce(cfg.Dir); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -90,7 +98,7 @@ func start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 		if options.Port == 0 {
 			options.Port = server.RANDOM_PORT
 		}
-		if s.token, err = readToken(filepath.Join(cfg.Dir, "token")); err != nil {
+		if s.token, err = readToken(filepath.Join(cfg.Dir, tokenFile)); err != nil {
 			return nil, err
 		}
 		options.Host, options.DontListen, options.Authorization = host, false, s.token
@@ -144,7 +152,7 @@ func (s *Server) URL() string {
 func (s *Server) Close() error {
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
-	return s.lock.Close()
+	return errors.Join(s.withdraw(), s.lock.Close())
 }
 
 // probe reports a port in use in words; the server itself would exit the process.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/run"
 )
 
 // Streams are a command's standard streams.
@@ -36,7 +37,14 @@ func entries() []entry {
 	return []entry{
 		{"run", "", "play SPIN in this process: generator, trainer, evaluator, recorder", func() word { return &runCommand{} }},
 		{"sql", "'SELECT …'", "ask ClickHouse about runs, also while one goes on", func() word { return &sql{} }},
+		{"watch", "", "show the progress of a run that goes on elsewhere", func() word { return &watch{} }},
 		{"report", "", "write a run as one HTML page", func() word { return &report{} }},
+		{"tap", "", "print a run's messages as JSON lines", func() word { return &tap{} }},
+		{"submit", "run.yaml", "hand a run to the services of a fleet", func() word { return &submit{} }},
+		{"pause", "RUN", "let a run stand still", func() word { return &steer{command: run.Pause} }},
+		{"resume", "RUN", "let a run go on that was paused, blocked or failed", func() word { return &steer{command: run.Resume} }},
+		{"abort", "RUN", "end a run for good", func() word { return &steer{command: run.Abort} }},
+		{"rm", "RUN", "remove all that a run has left: rows, messages, checkpoints", func() word { return &remove{} }},
 		{"score", "", "log-probabilities of given answers", func() word { return &score{} }},
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},

@@ -30,6 +30,7 @@ import (
 // places is where a run on this machine keeps things, all below one folder.
 type places struct {
 	dir    string
+	listen string // of the broker; empty: not at all
 	engine clickhouse.Config
 	store  store.Options
 }
@@ -70,7 +71,7 @@ func openLocal(ctx context.Context, p *places, log zerolog.Logger) (_ *local, er
 			err = errors.Join(err, l.close())
 		}
 	}()
-	if l.server, err = embedded.Start(ctx, embedded.Config{Dir: p.broker()}, log.Level(zerolog.WarnLevel)); err != nil {
+	if l.server, err = embedded.Start(ctx, embedded.Config{Dir: p.broker(), Listen: p.listen}, log.Level(zerolog.WarnLevel)); err != nil {
 		return nil, badInput(err)
 	}
 	l.closers = append(l.closers, l.server.Close)

@@ -37,6 +37,7 @@ func (c *runCommand) flags(f *pflag.FlagSet) {
 	c.specFlags.flags(f)
 	c.places.flags(f)
 	f.StringVar(&c.summary, "summary", "", "file for the summary, JSON")
+	f.StringVar(&c.listen, "listen", "127.0.0.1:0", "address of the broker for `spin watch`, `spin tap` and more services; they find it and its token in the folder. Empty: none")
 	f.BoolVar(&c.print, "print-config", false, "print the run file that the flags amount to, and stop")
 	c.logging.flags(f)
 	c.generator.RegisterFlags(f)
@@ -75,6 +76,9 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 		return badInput(err)
 	}
 	if _, err := train.ReadPrompts(spec, p); err != nil { // before anything starts
+		return badInput(err)
+	}
+	if err := train.CheckDisk(spec, p.ModelConfig, c.places.dir); err != nil {
 		return badInput(err)
 	}
 	plane, err := openLocal(ctx, &c.places, log)
@@ -131,6 +135,9 @@ func (c *runCommand) lead(l *local, s *services, id string) error {
 			return context.Cause(l.ctx)
 		}
 	}
+	if err := s.trainer.Retain(l.ctx, id); err != nil {
+		return err
+	}
 	return s.recorder.Drain(l.ctx)
 }
 
@@ -175,7 +182,7 @@ func findOrSubmit(ctx context.Context, conn *bus.Conn, spec run.Spec) (run.Run, 
 	return r, err
 }
 
-// placeCheckpoints makes each checkpoint of the run a directory that transformers loads, below the
+// placeCheckpoints makes each checkpoint that the run keeps a directory that transformers loads, below the
 // data folder, and returns them by phase and iteration, as in "spin-1".
 func placeCheckpoints(ctx context.Context, l *local, p *places, runID string) (map[string]string, error) {
 	dirs := map[string]string{}
@@ -189,10 +196,16 @@ func placeCheckpoints(ctx context.Context, l *local, p *places, runID string) (m
 		if err != nil {
 			return err
 		}
-		dirs[name] = dir
 		if _, err := os.Stat(dir); err == nil {
+			dirs[name] = dir
 			return nil
 		}
+		for _, f := range m.GetFiles() {
+			if !l.blobs.Has(f.GetSha256()) {
+				return nil // retention has dropped it
+			}
+		}
+		dirs[name] = dir
 		part := dir + ".part"
 		if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
 			return err

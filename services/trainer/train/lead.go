@@ -203,6 +203,9 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	if err != nil {
 		return theta{}, err
 	}
+	if err := l.Retain(ctx, l.run.ID); err != nil && ctx.Err() == nil { // a full disk will say so itself
+		l.log.Warn().Err(err).Str("run", l.run.ID).Msg("drop old checkpoints")
+	}
 	l.log.Info().Str("run", l.run.ID).Str("stage", string(stage)).Int("iteration", number).Int("steps", steps).
 		Str("weights", to.digest[:12]).Dur("took", time.Since(began)).Msg("stage done")
 	return to, t.apply(ctx, run.Evaluated{})

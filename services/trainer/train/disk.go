@@ -1,0 +1,75 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/run"
+)
+
+// What a run takes on disk beside its checkpoints: broker and ClickHouse at rest, and a sample's rows
+// and messages.
+const (
+	restBytes   = 256 << 20
+	sampleBytes = 16 << 10
+)
+
+// DiskBytes is what a run writes at most: masters of the checkpoints that are there at once, and what
+// is said about the samples.
+func DiskBytes(spec run.Spec, cfg model.Config) int64 {
+	chain := spec.Iterations
+	if spec.SFT.Epochs > 0 {
+		chain++
+	}
+	if last := spec.Retention.Last; last > 0 {
+		chain = min(chain, last+2) // the best, and one that is being written
+	}
+	checkpoints := 1 + chain // and the model as given
+	if spec.Control == "sft" {
+		checkpoints++
+	}
+	samples := (spec.Data.Prompts + spec.Data.Heldout) * spec.Draws * spec.Iterations
+	return int64(checkpoints)*4*cfg.Parameters() + int64(samples)*sampleBytes + restBytes
+}
+
+// CheckDisk compares what a run will write below dir with the free disk there. What an interrupted
+// run has left there counts as written.
+func CheckDisk(spec run.Spec, cfg model.Config, dir string) error {
+	var written int64
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			written += info.Size()
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing yet, or a file that went away meanwhile
+		return err
+	}
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		var stat unix.Statfs_t
+		err := unix.Statfs(at, &stat)
+		if errors.Is(err, os.ErrNotExist) && at != filepath.Dir(at) {
+			continue // the folder is still to be made
+		}
+		if err != nil {
+			return fmt.Errorf("ask for the free disk of %s: %w", dir, err)
+		}
+		free, need := int64(stat.Bavail)*int64(stat.Bsize), DiskBytes(spec, cfg)-written
+		if free < need {
+			return fmt.Errorf("%s has %s free, the run will write %s: make room, choose another folder, or lower retention.last, prompts or iterations", dir, gib(free), gib(need))
+		}
+		return nil
+	}
+}
+
+func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
