@@ -43,6 +43,7 @@ type place struct {
 	epoch, step, steps int
 	lr, beta           float64
 	attempt            int
+	health             *health // of the iteration; nil where no game is played
 }
 
 // publishStep publishes what a step did, in total and pair by pair. A step that an earlier leader
@@ -67,6 +68,9 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 	}
 	if len(out.Traces) == 0 {
 		return nil
+	}
+	for _, a := range at.health.see(m) {
+		l.event(ctx, event.Level_LEVEL_ALARM, a.kind, m.Iteration, a.message)
 	}
 	traces := &event.PairTraces{RunId: l.run.ID, Iteration: at.iteration, Epoch: uint32(at.epoch), Step: uint32(at.step), Beta: at.beta, Circumstance: c}
 	for _, t := range out.Traces {

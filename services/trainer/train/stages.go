@@ -106,6 +106,7 @@ func (l *lead) iteration(ctx context.Context, t *turn) (int, error) {
 	}
 	defer stop()
 	step, steps := 0, spec.Steps(number)
+	health := newHealth(steps)
 	for epoch := 1; epoch <= spec.SPIN.Epochs.At(number); epoch++ {
 		order := run.Order(spec.Seed, t.Stage, number, epoch, len(l.prompts.train))
 		for _, batch := range run.Batches(order, spec.GamesPerStep(number), games.hole) {
@@ -126,7 +127,7 @@ func (l *lead) iteration(ctx context.Context, t *turn) (int, error) {
 			if step == 1 {
 				l.checkFirstLoss(ctx, number, loss, out.Loss)
 			}
-			at := place{phase: event.Phase_PHASE_SPIN, iteration: uint32(number), epoch: epoch, step: step, steps: steps, lr: rate, beta: objective.Beta, attempt: t.Attempt}
+			at := place{phase: event.Phase_PHASE_SPIN, iteration: uint32(number), epoch: epoch, step: step, steps: steps, lr: rate, beta: objective.Beta, attempt: t.Attempt, health: health}
 			if err := l.publishStep(ctx, at, out, clock); err != nil {
 				return step, err
 			}
