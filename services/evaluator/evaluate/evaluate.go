@@ -163,17 +163,22 @@ func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
 	if err := s.publish(ctx, m, taskHeldout, figures, began); err != nil || !answering(r, m) {
 		return err
 	}
-	return s.measureAnswers(ctx, r, m)
+	return s.measureAnswers(ctx, r, m, find(figures, "nll"))
 }
 
-// measureAnswers measures what these weights answer as an opponent.
-func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkpoint) error {
+// measureAnswers measures what these weights answer as an opponent, and compares with the human
+// answers' nll under them.
+func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkpoint, nll figure) error {
 	began := time.Now()
 	games, err := s.games(ctx, r, m.GetIteration())
 	if err != nil {
 		return err
 	}
-	return s.publish(ctx, m, taskAnswers, answers(games), began)
+	figures := answers(games)
+	if err := s.checkEntropy(ctx, m, figures, nll); err != nil {
+		return err
+	}
+	return s.publish(ctx, m, taskAnswers, figures, began)
 }
 
 // keep leaves the negative log-likelihood, and with all everything.
