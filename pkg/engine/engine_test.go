@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -101,13 +102,21 @@ func TestAnswersDependOnTheRequestAlone(t *testing.T) {
 	t.Run("ref", func(t *testing.T) {
 		checkAnswers(t, toy(t, ref.New(), compute.F64), toy(t, ref.New(), compute.F64), 1e-12)
 	})
-	for _, isa := range cpu.Instructions() {
+	for _, isa := range instructions() {
 		for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
 			t.Run(isa+"/"+dtype.String(), func(t *testing.T) { // to the bit, logps too, on one thread and on two
 				checkAnswers(t, toy(t, newCPU(t, isa, 1), dtype), toy(t, newCPU(t, isa, 2), dtype), 0)
 			})
 		}
 	}
+}
+
+// instructions are the instruction sets of this machine, or the one that $SPIN_CPU forces.
+func instructions() []string {
+	if isa := os.Getenv("SPIN_CPU"); isa != "" {
+		return []string{isa}
+	}
+	return cpu.Instructions()
 }
 
 func newCPU(t *testing.T, isa string, threads int) compute.Device {

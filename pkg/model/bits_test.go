@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -19,7 +20,7 @@ import (
 // vocabulary.
 func wide() Config {
 	return Config{
-		ModelType: "mistral", Hidden: 72, Intermediate: 200, Layers: 2, Heads: 6, KVHeads: 2, HeadDim: 12, Vocab: 1700,
+		ModelType: "mistral", Hidden: 40, Intermediate: 104, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 10, Vocab: 1600,
 		Eps: 1e-5, Context: 256, Window: 57, Tied: true, QKVBias: true, RoPE: RoPE{Theta: 1e4, Type: "default"},
 	}
 }
@@ -28,9 +29,17 @@ func allProjections(rank int) *LoRA {
 	return &LoRA{Rank: rank, Alpha: 6, Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, Seed: 5}
 }
 
+// instructions are the instruction sets of this machine, or the one that $SPIN_CPU forces.
+func instructions() []string {
+	if isa := os.Getenv("SPIN_CPU"); isa != "" {
+		return []string{isa}
+	}
+	return cpu.Instructions()
+}
+
 // eachCPU runs f for every instruction set and dtype; open starts a device, with its model.
 func eachCPU(t *testing.T, c Config, f func(t *testing.T, open func(threads int, opt Options) *Model)) {
-	for _, isa := range cpu.Instructions() {
+	for _, isa := range instructions() {
 		for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
 			t.Run(isa+"/"+dtype.String(), func(t *testing.T) {
 				f(t, func(threads int, opt Options) *Model {

@@ -29,7 +29,7 @@ func TestCPUIsRef(t *testing.T) {
 			oracle := refModel(t, c, opt)
 			perturbB(t, oracle)
 			wantLogps, wantGrads := passOver(t, oracle, trees)
-			for _, isa := range cpu.Instructions() {
+			for _, isa := range instructions() {
 				for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
 					t.Run(fmt.Sprintf("%s/lora=%v/%s/%v", name, opt.LoRA != nil, isa, dtype), func(t *testing.T) {
 						dev, err := cpu.New(cpu.Config{Threads: 2, ISA: isa})

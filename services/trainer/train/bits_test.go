@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"testing"
 
@@ -52,10 +53,18 @@ func masters(t *testing.T, isa string, threads int, dtype compute.DType, lora bo
 	return all, outs
 }
 
+// instructions are the instruction sets of this machine, or the one that $SPIN_CPU forces.
+func instructions() []string {
+	if isa := os.Getenv("SPIN_CPU"); isa != "" {
+		return []string{isa}
+	}
+	return cpu.Instructions()
+}
+
 // TestStepsDependOnTheGamesAlone: whole steps (score, play, clip, update) leave masters of the same
 // bits, and the same figures, whatever the threads and the memory; the first loss is ln 2 exactly.
 func TestStepsDependOnTheGamesAlone(t *testing.T) {
-	for _, isa := range cpu.Instructions() {
+	for _, isa := range instructions() {
 		for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
 			for _, objective := range []string{"spin", "lora", "sft"} {
 				t.Run(fmt.Sprintf("%s/%v/%s", isa, dtype, objective), func(t *testing.T) {
