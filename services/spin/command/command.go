@@ -86,9 +86,13 @@ func dispatch(ctx context.Context, args []string, s Streams) error {
 func (e entry) start(ctx context.Context, args []string, s Streams) error {
 	w := e.make()
 	f := pflag.NewFlagSet("spin "+e.name, pflag.ContinueOnError)
+	f.SortFlags = false
 	w.flags(f)
-	usage := fmt.Sprintf("spin %s: %s\n\nUsage: spin %s [flags] %s\n", e.name, e.about, e.name, e.args)
-	if err := cli.Parse(f, args, usage, "spin "+e.name+" --help", s.Out); err != nil {
+	if help, all := wantsHelp(args); help {
+		e.help(s.Out, w, f, all)
+		return pflag.ErrHelp
+	}
+	if err := cli.Parse(f, args, "", "spin "+e.name+" --help", s.Out); err != nil {
 		return err
 	}
 	if f.NArg() > 0 && e.args == "" {
@@ -102,7 +106,7 @@ func overview(w io.Writer) {
 	for _, e := range entries() {
 		fmt.Fprintf(w, "  %-9s %s\n", e.name, e.about)
 	}
-	fmt.Fprintln(w, "\n`spin COMMAND --help` lists a command's flags.")
+	fmt.Fprintln(w, "\n`spin COMMAND --help` lists a command's flags. Begin with `spin run --quick`.")
 }
 
 // badInput marks err as the caller's to mend; nil stays nil.
