@@ -94,6 +94,24 @@ func readSummary(t *testing.T, dir string) summary {
 	return s
 }
 
+// killer ends a process with SIGKILL a moment after it has said a number of lines, so that the place
+// is random and the machine's speed does not decide it.
+type killer struct {
+	c     *exec.Cmd
+	out   *bytes.Buffer
+	after int
+	wait  time.Duration
+}
+
+func (k *killer) Write(p []byte) (int, error) {
+	before := k.after
+	k.after -= bytes.Count(p, []byte("\n"))
+	if before > 0 && k.after <= 0 {
+		time.AfterFunc(k.wait, func() { _ = k.c.Process.Kill() })
+	}
+	return k.out.Write(p)
+}
+
 // kill -9 of a whole `spin run` (broker, ClickHouse and services at once) at random moments: started
 // again until it ends, it comes to what an undisturbed run comes to.
 func TestKill(t *testing.T) {
@@ -101,12 +119,12 @@ func TestKill(t *testing.T) {
 	data := dataset(t)
 	calm := t.TempDir()
 	c, out := spinRun(t, data, calm, library)
-	began := time.Now()
 	if err := c.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	took := time.Since(began)
 	want := readSummary(t, calm)
+	said, _, _ := strings.Cut(out.String(), "loss first") // what it says on the way, before its table
+	lines := strings.Count(said, "\n")
 
 	kills := 3
 	if *long {
@@ -115,21 +133,19 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("moments by seed %d; undisturbed it takes %v", seed, took)
+	t.Logf("moments by seed %d, of %d lines", seed, lines)
 	killed := 0
 	for killed < kills {
 		c, out := spinRun(t, data, dir, library)
+		k := &killer{after: 1 + random.IntN(lines*2/3), wait: time.Duration(random.IntN(100)) * time.Millisecond, c: c, out: out}
+		c.Stdout, c.Stderr = k, k
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// Work starts after the engine, which takes a good part of so short a run.
-		moment := time.Duration(float64(took) * (0.2 + 0.7*random.Float64()))
-		timer := time.AfterFunc(moment, func() { _ = c.Process.Kill() })
 		err := c.Wait()
-		timer.Stop()
 		var exit *exec.ExitError
 		if err == nil {
-			break // it was done first
+			break // it was done first: what was finished before is not said again
 		}
 		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("%v\n%s", err, out)
