@@ -131,23 +131,22 @@ func commonPrefix(trees []Tree) int {
 }
 
 // Split cuts trees into runs of at most tokens each, greedily in order: the micro-batches of a
-// step. It depends on the trees alone. A tree that is larger by itself is an error.
-func Split(trees []Tree, tokens int) ([][]Tree, error) {
-	var runs [][]Tree
+// step, appended to dst. It depends on the trees alone. A tree that is larger by itself is an error.
+func Split(dst [][]Tree, trees []Tree, tokens int) ([][]Tree, error) {
 	from, n := 0, 0
 	for i, t := range trees {
 		size := t.Tokens()
 		if size > tokens {
-			return nil, fmt.Errorf("tree %d has %d tokens, a micro-batch holds %d", i, size, tokens)
+			return dst, fmt.Errorf("tree %d has %d tokens, a micro-batch holds %d", i, size, tokens)
 		}
 		if n+size > tokens {
-			runs = append(runs, trees[from:i])
+			dst = append(dst, trees[from:i])
 			from, n = i, 0
 		}
 		n += size
 	}
 	if from < len(trees) {
-		runs = append(runs, trees[from:])
+		dst = append(dst, trees[from:])
 	}
-	return runs, nil
+	return dst, nil
 }

@@ -109,7 +109,7 @@ func (s stats) equal(o stats) bool {
 // answerStats runs trees in batches of at most tokens; the result is [tree][answer].
 func answerStats(t *testing.T, p *Pass, trees []Tree, tokens int) [][]stats {
 	t.Helper()
-	micro, err := Split(trees, tokens)
+	micro, err := Split(nil, trees, tokens)
 	must(t, err)
 	var all [][]stats
 	for _, m := range micro {
@@ -218,7 +218,7 @@ func TestGradientsDependOnTheMicroBatchesAlone(t *testing.T) {
 	c := wide()
 	eachCPU(t, c, func(t *testing.T, open func(int, Options) *Model) {
 		trees := randomTrees(rand.New(rand.NewPCG(3, 4)), 18, c.Vocab)
-		micro, err := Split(trees, 1800)
+		micro, err := Split(nil, trees, 1800)
 		must(t, err)
 		if len(micro) < 2 || len(pack(t, micro[0]).Targets) <= 768 {
 			t.Fatalf("%d micro-batches, the first of %d targets: too small for this test", len(micro), len(pack(t, micro[0]).Targets))

@@ -41,6 +41,7 @@ func masters(t *testing.T, isa string, threads int, dtype compute.DType, lora bo
 			out, err = l.Play(batch, spin.Objective{Loss: spin.Logistic, Beta: 0.1}, 1e-3)
 		}
 		must(t, err)
+		out.Traces = slices.Clone(out.Traces)
 		outs = append(outs, out)
 	}
 	all := map[string][]float32{}
@@ -136,5 +137,37 @@ func TestMergedIsAdapters(t *testing.T) {
 	}
 	if want[0].Real.OpponentLogp == start {
 		t.Error("the adapters have learnt nothing")
+	}
+}
+
+// TestSteadyTrainingAllocatesNothing: a whole step, from games to updated weights, takes no memory.
+func TestSteadyTrainingAllocatesNothing(t *testing.T) {
+	for _, dtype := range []compute.DType{compute.F32, compute.BF16} {
+		for _, opt := range []model.Options{{Full: true}, {LoRA: &model.LoRA{Rank: 4, Alpha: 8, Targets: []string{"q_proj"}}}} {
+			dev, err := cpu.New(cpu.Config{Threads: 2})
+			must(t, err)
+			defer dev.Close()
+			opt.DType = dtype
+			l, err := NewLearner(tinyModel(t, dev, opt), Settings{MicroTokens: 160, Rule: optim.RMSProp(), MaxNorm: 1})
+			must(t, err)
+			defer l.Free()
+			_, games := readTRL(t)
+			must(t, l.Score(games))
+			for name, step := range map[string]func() error{
+				"play": func() error {
+					_, err := l.Play(games[:8], spin.Objective{Loss: spin.Logistic, Beta: 0.1}, 1e-5)
+					return err
+				},
+				"imitate": func() error { _, err := l.Imitate(games[:8], 1e-5); return err },
+			} {
+				n := math.Inf(1)
+				for try := 0; n != 0 && try < 10; try++ { // what earlier tests left running may allocate too
+					n = min(n, testing.AllocsPerRun(2, func() { must(t, step()) }))
+				}
+				if n != 0 {
+					t.Errorf("%v, lora=%v: %v allocations in a step of %s", dtype, opt.LoRA != nil, n, name)
+				}
+			}
+		}
 	}
 }

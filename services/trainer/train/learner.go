@@ -35,14 +35,17 @@ type Game struct {
 	Draws    []Draw
 }
 
-// tree is the game as the model sees it: the human answer first, then the draws.
-func (g *Game) tree() model.Tree {
-	t := model.Tree{Prompt: g.Prompt, Answers: make([][]int32, 0, 1+len(g.Draws))}
-	t.Answers = append(t.Answers, g.Real.IDs)
-	for _, d := range g.Draws {
-		t.Answers = append(t.Answers, d.IDs)
+// tree is the game as the model sees it: the human answer first, then, with draws, those. Its
+// Answers lie behind those of other trees, in ids.
+func (g *Game) tree(ids [][]int32, draws bool) (model.Tree, [][]int32) {
+	from := len(ids)
+	ids = append(ids, g.Real.IDs)
+	for i := range g.Draws {
+		if draws {
+			ids = append(ids, g.Draws[i].IDs)
+		}
 	}
-	return t
+	return model.Tree{Prompt: g.Prompt, Answers: ids[from:len(ids):len(ids)]}, ids
 }
 
 // Trace is one pair at one step.
@@ -56,7 +59,7 @@ type Trace struct {
 // Outcome is what one step did.
 type Outcome struct {
 	spin.Metrics         // of the pairs; empty for Imitate
-	Traces       []Trace // in training order
+	Traces       []Trace // in training order; valid until the next step
 	Loss         float64 // the objective's: mean over pairs, or nats per token for Imitate
 	NLL          float64 // of the human answers, nats per token
 	Entropy      float64 // of the generated answers (Imitate: the human ones), nats per token
@@ -86,7 +89,13 @@ type Learner struct {
 	arena     compute.Arena
 	optimizer *optim.Optimizer
 	batch     model.Batch
-	coef      []float64
+
+	// of the step at hand, kept for the next one's use
+	trees  []model.Tree
+	ids    [][]int32 // the trees' answers
+	micro  [][]model.Tree
+	coef   []float64
+	traces []Trace
 }
 
 // NewLearner prepares a model that was made to be trained. All memory is taken here.
@@ -114,19 +123,17 @@ func NewLearner(m *model.Model, s Settings) (*Learner, error) {
 // the update with learning rate lr.
 func (l *Learner) Play(games []Game, objective spin.Objective, lr float64) (Outcome, error) {
 	pairs := 0
-	trees := make([]model.Tree, len(games))
 	for i := range games {
-		trees[i] = games[i].tree()
 		pairs += len(games[i].Draws)
 	}
 	if pairs == 0 {
 		return Outcome{}, fmt.Errorf("a step of %d games has no pair", len(games))
 	}
-	out := Outcome{Games: len(games), Traces: make([]Trace, 0, pairs)}
+	out := Outcome{Games: len(games), Traces: l.traces[:0]}
 	var sft spin.SFT
 	var generated meter
 	done := 0
-	err := l.accumulate(trees, &out, func(count int) error {
+	err := l.accumulate(l.plant(games, true), &out, func(count int) error {
 		answer := 0
 		for i := done; i < done+count; i++ {
 			var err error
@@ -140,6 +147,7 @@ func (l *Learner) Play(games []Game, objective spin.Objective, lr float64) (Outc
 	if err != nil {
 		return out, err
 	}
+	l.traces = out.Traces
 	out.Loss, out.NLL = out.Metrics.Loss(), sft.Loss()
 	out.LengthReal, out.LengthDraws = float64(sft.Tokens())/float64(len(games)), generated.length()
 	out.Entropy = generated.entropy()
@@ -180,11 +188,9 @@ func (l *Learner) playGame(g *Game, answer, pairs int, objective spin.Objective,
 
 // Imitate takes one step of supervised fine-tuning on the human answers alone.
 func (l *Learner) Imitate(games []Game, lr float64) (Outcome, error) {
-	trees := make([]model.Tree, len(games))
 	tokens := 0
-	for i, g := range games {
-		trees[i] = model.Tree{Prompt: g.Prompt, Answers: [][]int32{g.Real.IDs}}
-		tokens += len(g.Real.IDs)
+	for i := range games {
+		tokens += len(games[i].Real.IDs)
 	}
 	if tokens == 0 {
 		return Outcome{}, fmt.Errorf("a step of %d games has no human answer", len(games))
@@ -193,7 +199,7 @@ func (l *Learner) Imitate(games []Game, lr float64) (Outcome, error) {
 	var sft spin.SFT
 	var human meter
 	done := 0
-	err := l.accumulate(trees, &out, func(count int) error {
+	err := l.accumulate(l.plant(games, false), &out, func(count int) error {
 		for i := range count {
 			s := l.pass.Scored(&l.batch, i)
 			if err := sft.Add(s.Logps); err != nil {
@@ -212,21 +218,34 @@ func (l *Learner) Imitate(games []Game, lr float64) (Outcome, error) {
 	return out, l.update(&out, lr)
 }
 
+// plant makes the games' trees, valid until the next call.
+func (l *Learner) plant(games []Game, draws bool) []model.Tree {
+	l.trees, l.ids = l.trees[:0], l.ids[:0]
+	for i := range games {
+		var t model.Tree
+		t, l.ids = games[i].tree(l.ids, draws)
+		l.trees = append(l.trees, t)
+	}
+	return l.trees
+}
+
 // accumulate runs the trees micro-batch by micro-batch: forward, then coefficients (which fills
 // l.coef for the number of trees it is given), then backward.
-func (l *Learner) accumulate(trees []model.Tree, out *Outcome, coefficients func(trees int) error) error {
-	micro, err := model.Split(trees, l.pass.Config().Tokens)
-	if err != nil {
+func (l *Learner) accumulate(trees []model.Tree, out *Outcome, coefficients func(trees int) error) (err error) {
+	if l.micro, err = model.Split(l.micro[:0], trees, l.pass.Config().Tokens); err != nil {
 		return err
 	}
-	for _, m := range micro {
+	for _, m := range l.micro {
 		if err := l.batch.Pack(m); err != nil {
 			return err
 		}
 		if _, err := l.pass.LogProbs(&l.batch); err != nil {
 			return err
 		}
-		l.coef = append(l.coef[:0], make([]float64, len(l.batch.Targets))...)
+		l.coef = l.coef[:0]
+		for range l.batch.Targets {
+			l.coef = append(l.coef, 0)
+		}
 		if err := coefficients(len(m)); err != nil {
 			return err
 		}
@@ -251,11 +270,7 @@ func (l *Learner) update(out *Outcome, lr float64) (err error) {
 // Score sets the opponent's log-probabilities of the games to the model's present ones: before the
 // first step of an iteration the model is the opponent.
 func (l *Learner) Score(games []Game) error {
-	trees := make([]model.Tree, len(games))
-	for i := range games {
-		trees[i] = games[i].tree()
-	}
-	return l.pass.Score(trees, func(i, answer int, s model.Scored) {
+	return l.pass.Score(l.plant(games, true), func(i, answer int, s model.Scored) {
 		if answer == 0 {
 			games[i].Real.OpponentLogp = spin.LogP(s.Logps)
 		} else {
