@@ -253,8 +253,11 @@ func (p *progress) takeScore(m *event.Score, at time.Time, live bool) {
 		played = m.GetIteration() - 1
 	}
 	ph := p.at("evaluating", total)
-	seconds := m.GetCircumstance().GetSeconds()
-	ph.came(1, p.heldout[played], at, seconds, live)
+	seconds, tokens := m.GetCircumstance().GetSeconds(), p.heldout[played]
+	if m.GetPhase() == event.Phase_PHASE_SFT || m.GetPhase() == event.Phase_PHASE_BASE && spec.SFT.Epochs == 0 {
+		seconds, tokens = 0, 0 // θ_0 played these games: they say it all, and no model is run
+	}
+	ph.came(1, tokens, at, seconds, live)
 	if live {
 		ph.worked += seconds
 	}

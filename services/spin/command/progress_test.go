@@ -69,8 +69,8 @@ func TestProgress(t *testing.T) {
 			take(step(2, 2), 14, true) // 200 tokens from 10 to 14
 		}, "iteration 0, training 2/4 50 tokens/s 4s left"},
 		{"evaluation waits in between", func(take func(event.Message, int, bool), _ *progress) {
-			take(game(event.Split_SPLIT_HELDOUT), 5, true) // 60 tokens to score
-			for i, phase := range []event.Phase{event.Phase_PHASE_BASE, event.Phase_PHASE_SFT} {
+			take(game(event.Split_SPLIT_HELDOUT), 5, true)                                       // 60 tokens to score
+			for i, phase := range []event.Phase{event.Phase_PHASE_BASE, event.Phase_PHASE_SFT} { // θ_0's is free: it played
 				take(&event.Score{Phase: phase, Task: "heldout", Metric: "nll", Circumstance: &event.Circumstance{Seconds: 3}}, 10+100*i, true)
 			}
 		}, "evaluating 2/3 20 tokens/s 0s left"},

@@ -49,7 +49,13 @@ func (c *remove) run(ctx context.Context, args []string, s Streams) error {
 	if c.blobDir == "" {
 		c.blobDir = c.blobs()
 	}
-	freed, err := c.removeFiles(ctx, conn, r.ID)
+	var blobs *blob.Store
+	if _, err := os.Stat(c.blobDir); err == nil {
+		if blobs, err = blob.New(c.blobDir); err != nil {
+			return badInput(err)
+		}
+	}
+	freed, err := c.removeFiles(ctx, conn, blobs, r.ID)
 	if err != nil {
 		return err
 	}
@@ -59,22 +65,37 @@ func (c *remove) run(ctx context.Context, args []string, s Streams) error {
 	if err := removeMessages(ctx, conn, r.ID); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "run %s is removed, %s of checkpoints with it\n", r.ID, gib(float64(freed)))
+	swept, err := sweep(ctx, conn, blobs)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "run %s is removed, %.1f MiB of checkpoints with it\n", r.ID, float64(freed+swept)/(1<<20))
 	return err
 }
 
 // removeFiles drops the run's checkpoints.
-func (c *remove) removeFiles(ctx context.Context, conn *bus.Conn, id string) (freed int64, err error) {
-	if _, err := os.Stat(c.blobDir); err == nil {
-		blobs, err := blob.New(c.blobDir)
-		if err != nil {
-			return 0, err
-		}
+func (c *remove) removeFiles(ctx context.Context, conn *bus.Conn, blobs *blob.Store, id string) (freed int64, err error) {
+	if blobs != nil {
 		if freed, err = train.DropCheckpoints(ctx, conn, blobs, id, func(*event.Checkpoint) bool { return false }); err != nil {
 			return freed, err
 		}
 	}
 	return freed, os.RemoveAll(filepath.Join(c.checkpoints(), id))
+}
+
+// sweep drops what nobody names, where no run is at work that may just be about to.
+func sweep(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (freed int64, err error) {
+	entries, err := conn.Control().List(ctx, run.KeyPattern)
+	if err != nil || blobs == nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		r, _, err := bus.State[run.Run]{Bucket: conn.Control()}.Load(ctx, e.Key)
+		if err != nil || !r.Status.Final() {
+			return 0, err
+		}
+	}
+	return train.SweepBlobs(ctx, conn, blobs)
 }
 
 func (c *remove) removeRows(ctx context.Context, id string) error {

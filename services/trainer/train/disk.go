@@ -66,10 +66,15 @@ func CheckDisk(spec run.Spec, cfg model.Config, dir string) error {
 		}
 		free, need := int64(stat.Bavail)*int64(stat.Bsize), DiskBytes(spec, cfg)-written
 		if free < need {
-			return fmt.Errorf("%s has %s free, the run will write %s: make room, choose another folder, or lower retention.last, prompts or iterations", dir, gib(free), gib(need))
+			return fmt.Errorf("%s has %s free, the run will write %s: make room, choose another folder, or lower retention.last, prompts or iterations", dir, size(free), size(need))
 		}
 		return nil
 	}
 }
 
-func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
+func size(n int64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}

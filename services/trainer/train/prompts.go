@@ -50,6 +50,9 @@ func (l *lead) readPrompts() (prompts, error) {
 	for _, line := range p.skipped {
 		l.log.Warn().Str("run", l.run.ID).Msg("row skipped: " + line)
 	}
+	if n := len(p.skipped); n > 0 {
+		l.log.Warn().Str("run", l.run.ID).Int("skipped", n).Msg("bad rows were left out")
+	}
 	return p, err
 }
 
@@ -58,6 +61,9 @@ func (l *lead) readPrompts() (prompts, error) {
 // any task is published: an error, or with skip_bad_rows a row less.
 func ReadPrompts(spec run.Spec, m *pretrained.Pretrained) (prompts, error) {
 	rows, problems, err := readRows(spec.Data)
+	if bad := (*dataset.Problem)(nil); errors.As(err, &bad) {
+		return prompts{}, fmt.Errorf("%w; skip_bad_rows leaves such rows out", err)
+	}
 	if err != nil {
 		return prompts{}, err
 	}

@@ -121,3 +121,30 @@ func DropCheckpoints(ctx context.Context, conn *bus.Conn, blobs *blob.Store, id 
 	}
 	return freed, err
 }
+
+// SweepBlobs deletes every blob that no checkpoint names, such as a killed trainer leaves. No trainer
+// may be at work.
+func SweepBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (freed int64, err error) {
+	needed := map[string]bool{}
+	err = conn.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints}, func(d bus.Delivery) error {
+		m, ok := d.Message.(*event.Checkpoint)
+		if !ok {
+			return fmt.Errorf("checkpoint %s: %w", d.Subject, d.Err)
+		}
+		for _, f := range m.GetFiles() {
+			needed[f.GetSha256()] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	there, err := blobs.List()
+	for _, b := range there {
+		if !needed[b.SHA256] {
+			err = errors.Join(err, blobs.Delete(b.SHA256))
+			freed += b.Size
+		}
+	}
+	return freed, err
+}
