@@ -68,7 +68,6 @@ func TestStateSurvivesARestart(t *testing.T) {
 func TestListeningNeedsTheToken(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Config{Dir: dir, Listen: "127.0.0.1:0"})
-	defer s.Close()
 	inside, err := bus.Init(t.Context(), s.Config("spin/1"), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -88,10 +87,34 @@ func TestListeningNeedsTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside.Close()
+	found, err := Find(t.Context(), dir, "spin/2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outside, err = bus.Connect(t.Context(), found, zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	outside.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := bus.Connect(ctx, bus.Config{URL: s.URL(), Token: "wrong"}, zerolog.Nop()); err == nil {
 		t.Error("a wrong token connected")
+	}
+	address, err := os.ReadFile(filepath.Join(dir, "url"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(t.Context(), dir, "spin/3"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a broker that is closed is found: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "url"), address, 0o600); err != nil { // as one that was killed leaves it
+		t.Fatal(err)
+	}
+	if _, err := Find(t.Context(), dir, "spin/3"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a broker that was killed is found: %v", err)
 	}
 }
 
