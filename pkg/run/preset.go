@@ -8,7 +8,7 @@ var presetNames = [...]string{"default", "quick", "paper"}
 // Preset returns the values that hold where a run file says nothing.
 //
 //   - default: sized for the default model of 135 M parameters on two cores; found by experiment (README)
-//   - quick: fewer prompts and one epoch of fine-tuning, for a first look
+//   - quick: half the prompts and one epoch of fine-tuning, for a first look
 //   - paper: the official implementation's values (uclaml/SPIN at a12ba80, configs and scripts), for a model that is fine-tuned already
 func Preset(name string) (Spec, error) {
 	s := Spec{
@@ -20,7 +20,7 @@ func Preset(name string) (Spec, error) {
 			Optimizer: Optimizer{Name: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
 		},
 		SPIN: SPIN{
-			Loss: Each("logistic"), Beta: Each(0.1), LR: Each(5e-6, 1e-6), Epochs: Each(1), Horizon: Each(0), MixPrevious: Each(true),
+			Loss: Each("logistic"), Beta: Each(0.1), LR: Each(2e-6, 1e-6), Epochs: Each(1), Horizon: Each(0), MixPrevious: Each(true),
 			Batch: 8, Warmup: 0.3, Schedule: "linear", MaxGradNorm: 1, OpponentLogps: "generator",
 			// No bias correction: the first step is ten times the rate, hence the long warm-up.
 			Optimizer: Optimizer{Name: "rmsprop", Alpha: 0.99, Eps: 1e-8},
@@ -32,7 +32,7 @@ func Preset(name string) (Spec, error) {
 	switch name {
 	case "", "default":
 	case "quick":
-		s.Preset, s.Data.Prompts, s.SFT.Epochs = name, 96, 1
+		s.Preset, s.Data.Prompts, s.Data.Heldout, s.SFT.Epochs = name, 64, 32, 1
 	case "paper":
 		s.Preset, s.Seed, s.Iterations = name, 42, 4
 		s.Data.Prompts, s.Data.Heldout, s.Data.MaxPromptTokens = 49792, 500, 512
