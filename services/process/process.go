@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
@@ -85,7 +86,7 @@ func (d *Folders) Open() (blobs *blob.Store, scratch string, err error) {
 	}
 	scratch = d.scratch
 	if scratch == "" {
-		scratch = d.blobs + "/scratch"
+		scratch = filepath.Join(d.blobs, "scratch")
 	}
 	return blobs, scratch, cli.BadInput(os.MkdirAll(scratch, 0o755))
 }
