@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -60,7 +61,11 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	switch {
 	case err == nil || errors.Is(err, pflag.ErrHelp):
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(s.Err, "spin: interrupted")
+		text, _, more := strings.Cut(cli.OneLine(err), ": "+context.Canceled.Error())
+		if !more || !strings.HasPrefix(text, "interrupted") { // what broke off matters to nobody
+			text = "interrupted"
+		}
+		fmt.Fprintln(s.Err, "spin:", text)
 	default:
 		fmt.Fprintln(s.Err, "spin:", cli.OneLine(err))
 	}

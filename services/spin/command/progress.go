@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -300,7 +299,14 @@ func weightsName(phase event.Phase, iteration uint32) string {
 
 // scoreLine is a score in words, with a 95 % interval.
 func scoreLine(m *event.Score) string {
-	return fmt.Sprintf("held-out %s of %s: %.3f ± %.3f", strings.ReplaceAll(m.GetMetric(), "_", " "), weightsName(m.GetPhase(), m.GetIteration()), m.GetValue(), 1.96*m.GetStderr())
+	metric := m.GetMetric()
+	switch metric {
+	case "nll":
+		metric = "human NLL"
+	case "accuracy_equal_length":
+		metric = "accuracy at equal length"
+	}
+	return fmt.Sprintf("%s: held-out %s %.3f ± %.3f", weightsName(m.GetPhase(), m.GetIteration()), metric, m.GetValue(), 1.96*m.GetStderr())
 }
 
 // lines is a display that writes to the log: a line a phase every few seconds, and at its end.
