@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -12,9 +13,9 @@ import (
 
 // tooFlat says what is wrong with weights whose own answers are less certain than people's answers
 // are likely under them: the distribution has been flattened, and what is drawn from it rambles.
-// Empty: nothing is.
+// Empty: nothing is, or the difference may be chance (95 %).
 func tooFlat(name string, entropy, nll figure) string {
-	if entropy.n == 0 || nll.n == 0 || !(entropy.value > nll.value) {
+	if entropy.n == 0 || nll.n == 0 || !(entropy.value-nll.value > 1.96*math.Hypot(entropy.stderr, nll.stderr)) {
 		return ""
 	}
 	return fmt.Sprintf("%s answers with an entropy of %.2f nats a token, above the human NLL of %.2f: its answers ramble", name, entropy.value, nll.value)
@@ -31,9 +32,13 @@ func (s *Service) checkEntropy(ctx context.Context, m *event.Checkpoint, answers
 	if err != nil {
 		return err
 	}
+	level := event.Level_LEVEL_ALARM
+	if m.GetIteration() == 0 {
+		level = event.Level_LEVEL_WARN // so they were before any game
+	}
 	s.log.Warn().Str("run", m.GetRunId()).Str("kind", "entropy").Msg(message)
 	e := &event.Event{
-		Id: m.GetRunId() + "-entropy-" + m.GetWeightsSha256()[:16], RunId: m.GetRunId(), Service: "evaluator", Kind: "entropy", Level: event.Level_LEVEL_ALARM,
+		Id: m.GetRunId() + "-entropy-" + m.GetWeightsSha256()[:16], RunId: m.GetRunId(), Service: "evaluator", Kind: "entropy", Level: level,
 		Iteration: m.GetIteration(), Message: message, Body: string(body),
 		Circumstance: &event.Circumstance{Instance: s.instance, Attempt: 1, CreatedAt: timestamppb.Now()},
 	}
