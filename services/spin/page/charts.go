@@ -18,6 +18,7 @@ type chart struct {
 	X      []any    `json:"x"`      // numbers, or names of categories
 	Marks  []int    `json:"marks"`  // positions on X where an iteration begins
 	Level  *float64 `json:"level"`  // a horizontal line to compare with
+	Bounds []int    `json:"bounds"` // what the figure can be at least and at most; none: anything
 	Series []series `json:"series"`
 }
 
@@ -52,7 +53,7 @@ func charts(ctx context.Context, s *store.Store, r store.Run, w []weights) ([]ch
 			line{"reward, human", func(s store.Step) float64 { return s.RewardReal }},
 			line{"reward, generated", func(s store.Step) float64 { return s.RewardGenerated }},
 			line{"margin", func(s store.Step) float64 { return s.Margin }}),
-		scoreChart(w, chart{ID: "accuracy", Title: "Held-out accuracy", About: "Share of held-out games in which the weights tell the human answer from the opponent’s, with 95 % intervals; at equal length both are cut to the shorter one.", Level: new(0.5)},
+		scoreChart(w, chart{ID: "accuracy", Title: "Held-out accuracy", About: "Share of held-out games in which the weights tell the human answer from the opponent’s, with 95 % intervals; at equal length both are cut to the shorter one.", Level: new(0.5), Bounds: []int{0, 1}},
 			measure{"accuracy", "heldout/accuracy"}, measure{"at equal length", "heldout/accuracy_equal_length"}),
 		scoreChart(w, chart{ID: "nll", Title: "Held-out human NLL", About: "Nats per token of the held-out human answers, with 95 % intervals. Lower is better."}, measure{"NLL", "heldout/nll"}),
 		overSteps(spin, chart{ID: "logps", Title: "Log-probabilities against the opponent’s", About: "Summed over an answer, mean over a step’s pairs, the opponent’s taken off. A generated answer that falls far faster than the human one rises is a warning."},
@@ -115,7 +116,7 @@ func lossChart(steps []store.Step) chart {
 		means[s.Revision] = sum / float64(i+1-from)
 	}
 	c := overSteps(steps, chart{ID: "loss", Title: "Training loss", About: fmt.Sprintf("Mean over a step’s pairs, and the running mean of %d steps. The dashed line is the first loss of every iteration: policy and opponent are still the same.", smoothing)},
-		line{"step", func(s store.Step) float64 { return s.Loss }},
+		line{"loss", func(s store.Step) float64 { return s.Loss }},
 		line{fmt.Sprintf("mean of %d steps", smoothing), func(s store.Step) float64 { return means[s.Revision] }})
 	c.Series[0].Faint = true
 	if len(steps) > 0 {

@@ -38,7 +38,7 @@
       s.values.forEach((v, k) => {
         if (v === null || s.error[k] === null) return;
         const x = u.valToPos(k + offset(chart, i), "x", true), cap = 4 * devicePixelRatio;
-        const low = u.valToPos(v - s.error[k], "y", true), high = u.valToPos(v + s.error[k], "y", true);
+        const [from, to] = interval(chart, s, k), low = u.valToPos(from, "y", true), high = u.valToPos(to, "y", true);
         line(ctx, x, low, x, high);
         line(ctx, x - cap, low, x + cap, low);
         line(ctx, x - cap, high, x + cap, high);
@@ -49,6 +49,12 @@
       });
       ctx.restore();
     });
+  };
+
+  // The interval of a value, cut where the figure can't be.
+  const interval = (chart, s, k) => {
+    const half = s.error ? s.error[k] : 0, [least, most] = chart.bounds || [-Infinity, Infinity];
+    return [Math.max(s.values[k] - half, least), Math.min(s.values[k] + half, most)];
   };
 
   // Series of one category stand side by side.
@@ -66,7 +72,7 @@
     const all = chart.level === null ? [] : [chart.level];
     for (const s of chart.series) {
       s.values.forEach((v, k) => {
-        if (v !== null) all.push(v - (s.error ? s.error[k] : 0), v + (s.error ? s.error[k] : 0));
+        if (v !== null) all.push(...interval(chart, s, k));
       });
     }
     const low = Math.min(...all), high = Math.max(...all), air = (high - low || Math.abs(high) || 1) * 0.08;
@@ -80,6 +86,7 @@
     const points = chart.series.some((s) => s.error);
     const x = points ? chart.x.map((_, i) => i) : chart.x;
     const axis = {stroke: color("quiet"), grid: {stroke: color("line"), width: 1}, ticks: {stroke: color("line"), width: 1}};
+    const whole = [1, 2, 5].flatMap((n) => [n, n * 10, n * 100, n * 1e3, n * 1e4, n * 1e5]).sort((a, b) => a - b); // no half steps
     const digits = (v) => v === null || v === undefined ? "–" : Math.abs(v) >= 100 ? v.toFixed(0) : v.toFixed(3);
     const options = {
       width: where.clientWidth, height,
@@ -89,7 +96,7 @@
         y: {range: () => range(chart)},
       },
       axes: [
-        {...axis, ...(points ? {splits: () => x, values: (u, at) => at.map((i) => chart.x[i])} : {label: chart.xLabel, labelSize: 22, size: 34})},
+        {...axis, ...(points ? {splits: () => x, values: (u, at) => at.map((i) => chart.x[i])} : {label: chart.xLabel, labelSize: 22, size: 34, incrs: whole})},
         {...axis, size: 62},
       ],
       series: [
