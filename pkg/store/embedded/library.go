@@ -25,6 +25,8 @@ type library struct {
 	errorText   func(result unsafe.Pointer) string
 	destroy     func(result unsafe.Pointer)
 	keepSignals func(enabled int32)
+
+	restoreFaults func() // after each connect
 }
 
 // load opens the shared library. It stays mapped until the process ends: its
@@ -34,7 +36,7 @@ func load(path string) (*library, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the ClickHouse engine %s: %w", path, err)
 	}
-	lib := new(library)
+	lib := &library{restoreFaults: keepFaults()}
 	for _, f := range []struct {
 		name string
 		ptr  any
@@ -57,7 +59,7 @@ func load(path string) (*library, error) {
 		}
 		purego.RegisterFunc(f.ptr, symbol)
 	}
-	lib.keepSignals(0) // the Go runtime owns SIGSEGV and its kin
+	lib.keepSignals(0) // the Go runtime owns SIGSEGV and its kin; keepFaults does what this leaves undone
 	return lib, nil
 }
 
@@ -77,6 +79,7 @@ func (lib *library) open(args []string) (unsafe.Pointer, error) {
 	}
 	pin.Pin(&argv[0])
 	p := lib.connect(int32(len(args)), unsafe.Pointer(&argv[0]))
+	lib.restoreFaults()
 	if p == nil {
 		return nil, errInUse
 	}
