@@ -15,19 +15,22 @@ import (
 type Engine struct {
 	Device  string
 	Threads int
-	DType   string
+	DType   string // before Flags: the default, auto where empty
 }
 
 // Flags registers --dtype, --threads and --device.
 func (e *Engine) Flags(f *pflag.FlagSet) {
-	f.StringVar(&e.DType, "dtype", "auto", "f32, bf16, or auto: bf16 where the processor multiplies it")
+	if e.DType == "" {
+		e.DType = "auto"
+	}
+	f.StringVar(&e.DType, "dtype", e.DType, "f32, bf16, or auto: bf16 where its kernels are assembly")
 	e.DeviceFlags(f)
 }
 
 // DeviceFlags are Flags for a service whose runs say the type.
 func (e *Engine) DeviceFlags(f *pflag.FlagSet) {
 	f.IntVar(&e.Threads, "threads", 0, "threads to compute on; 0: all cores. Changes no result")
-	f.StringVar(&e.Device, "device", "cpu", "cpu (a binary built with -tags cuda also has cuda:N)")
+	f.StringVar(&e.Device, "device", "cpu", "cpu, the only one so far")
 }
 
 // Open starts the device, which is the caller's to close.
@@ -56,8 +59,8 @@ func (e *Engine) Start() (compute.Device, compute.DType, error) {
 	return dev, dtype, nil
 }
 
-// resolve reads --dtype. A processor without BF16 products is no faster in BF16 than in F32, so there
-// auto means F32.
+// resolve reads --dtype. BF16 halves the memory that weights and activations move, and so is faster
+// even where its products are F32's; in portable Go it is not.
 func (e *Engine) resolve(dev compute.Device) (compute.DType, error) {
 	switch e.DType {
 	case "f32":
@@ -65,7 +68,7 @@ func (e *Engine) resolve(dev compute.Device) (compute.DType, error) {
 	case "bf16":
 		return compute.BF16, nil
 	case "auto":
-		if strings.Contains(dev.Fingerprint(), "/"+cpu.ISAAVX512BF16+"/") {
+		if strings.Contains(dev.Fingerprint(), "/avx") {
 			return compute.BF16, nil
 		}
 		return compute.F32, nil

@@ -28,6 +28,7 @@ type score struct {
 }
 
 func (c *score) flags(f *pflag.FlagSet) {
+	c.engine.DType = "f32" // what is measured against others, unless asked for otherwise
 	c.machine.flags(f)
 	f.StringVar(&c.in, "in", "", `JSON Lines: {"messages": […]} ending with the assistant's answer, or {"prompt", "response"}; - is standard input`)
 	f.StringVar(&c.output, "output", "-", "where to write a JSON line for each; - is standard output")

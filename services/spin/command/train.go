@@ -40,6 +40,7 @@ func (c *trainCommand) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.dir, "dir", "", "checkpoint directory to write; transformers loads it")
 	f.StringVar(&c.metrics, "metrics", "", "file for each step's metrics, a JSON line each")
 	f.StringVar(&c.summary, "summary", "", "file for the summary, JSON")
+	c.engine.DType = "f32" // what is measured against others, unless asked for otherwise
 	c.machine.flags(f)
 	f.StringVar(&c.objective, "objective", "spin", "spin, or sft: fine-tuning on the real answers alone")
 	f.StringVar(&c.loss, "loss", "logistic", "logistic, hinge, exponential or correlation")
