@@ -113,8 +113,10 @@ func BenchmarkLayer(b *testing.B) {
 		must(b, err)
 		defer m.Free()
 		var trees []model.Tree
-		for range 12 {
-			trees = append(trees, model.Tree{Prompt: make([]int32, 48), Answers: [][]int32{make([]int32, 41), make([]int32, 41)}})
+		for i := range 12 {
+			prompt := make([]int32, 48)
+			prompt[0] = int32(i) // so that nothing is shared between them
+			trees = append(trees, model.Tree{Prompt: prompt, Answers: [][]int32{make([]int32, 41), make([]int32, 41)}})
 		}
 		var batch model.Batch
 		must(b, batch.Pack(trees))
