@@ -130,20 +130,21 @@ func commonPrefix(trees []Tree) int {
 	return n
 }
 
-// Split cuts trees into runs of at most tokens each, greedily in order: the micro-batches of a
-// step, appended to dst. It depends on the trees alone. A tree that is larger by itself is an error.
+// Split cuts trees into runs of at most tokens inputs and as many targets each, greedily in order: the
+// micro-batches of a step, appended to dst. It depends on the trees alone. A tree that is larger by
+// itself is an error. Targets are the more only where a prompt is shorter than its answers are many.
 func Split(dst [][]Tree, trees []Tree, tokens int) ([][]Tree, error) {
-	from, n := 0, 0
+	from, inputs, targets := 0, 0, 0
 	for i, t := range trees {
-		size := t.Tokens()
-		if size > tokens {
-			return dst, fmt.Errorf("tree %d has %d tokens, a micro-batch holds %d", i, size, tokens)
+		n, m := t.Tokens(), t.Targets()
+		if max(n, m) > tokens {
+			return dst, fmt.Errorf("tree %d has %d tokens, a micro-batch holds %d", i, max(n, m), tokens)
 		}
-		if n+size > tokens {
+		if inputs+n > tokens || targets+m > tokens {
 			dst = append(dst, trees[from:i])
-			from, n = i, 0
+			from, inputs, targets = i, 0, 0
 		}
-		n += size
+		inputs, targets = inputs+n, targets+m
 	}
 	if from < len(trees) {
 		dst = append(dst, trees[from:])

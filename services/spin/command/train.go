@@ -330,8 +330,9 @@ func encodePairs(p *pretrained.Pretrained, pairs []dataset.Pair, micro int) (gam
 		if n > p.ModelConfig.Context {
 			return nil, 0, fmt.Errorf("%s: prompt and answer have %d tokens, the model's context is %d", pair.Place, n, p.ModelConfig.Context)
 		}
-		if t := (model.Tree{Prompt: prompt, Answers: [][]int32{g.Real.IDs, g.Draws[0].IDs}}); t.Tokens() > micro {
-			return nil, 0, fmt.Errorf("%s: the pair has %d tokens, --micro-tokens is %d", pair.Place, t.Tokens(), micro)
+		t := model.Tree{Prompt: prompt, Answers: [][]int32{g.Real.IDs, g.Draws[0].IDs}}
+		if n := max(t.Tokens(), t.Targets()); n > micro {
+			return nil, 0, fmt.Errorf("%s: the pair has %d tokens, --micro-tokens is %d", pair.Place, n, micro)
 		}
 		longest = max(longest, n)
 		games = append(games, g)
