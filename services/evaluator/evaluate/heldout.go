@@ -76,10 +76,10 @@ func scoreGames(pass *model.Pass, games []*event.Game) ([]scored, error) {
 	out := make([]scored, len(games))
 	for i, g := range games {
 		out[i].game = g
-		trees[i].Prompt = ids(g.GetPromptIds())
-		trees[i].Answers = append(trees[i].Answers, ids(g.GetReal().GetTokenIds()))
+		trees[i].Prompt = event.DecodeIDs(g.GetPromptIds())
+		trees[i].Answers = append(trees[i].Answers, event.DecodeIDs(g.GetReal().GetTokenIds()))
 		for _, d := range g.GetDraws() {
-			trees[i].Answers = append(trees[i].Answers, ids(d.GetResponse().GetTokenIds()))
+			trees[i].Answers = append(trees[i].Answers, event.DecodeIDs(d.GetResponse().GetTokenIds()))
 		}
 	}
 	err := pass.Score(trees, func(tree, answer int, s model.Scored) {
@@ -130,12 +130,4 @@ func share(yes bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-func ids(u []uint32) []int32 {
-	s := make([]int32, len(u))
-	for i, v := range u {
-		s[i] = int32(v)
-	}
-	return s
 }

@@ -99,8 +99,8 @@ func (p *plane) chunk(number uint32, digest string, names ...string) *event.Chun
 		content := "Do you like " + name + "?"
 		c.Prompts = append(c.Prompts, &event.Prompt{
 			PromptId: name, Index: number*100 + uint32(i), Split: event.Split_SPLIT_TRAIN,
-			Messages: []*event.ChatMessage{{Role: "user", Content: content}}, PromptIds: unsigned(p.base.Tokenizer.Encode(content)),
-			Real: &event.Response{Text: "Yes.", TokenIds: unsigned(p.base.Tokenizer.Encode("Yes."))},
+			Messages: []*event.ChatMessage{{Role: "user", Content: content}}, PromptIds: event.EncodeIDs(p.base.Tokenizer.Encode(content)),
+			Real: &event.Response{Text: "Yes.", TokenIds: event.EncodeIDs(p.base.Tokenizer.Encode("Yes."))},
 		})
 	}
 	return c

@@ -15,7 +15,7 @@ import (
 func (p *player) request(c *event.Chunk, prompt *event.Prompt) *engine.Request {
 	s := c.GetSampling()
 	return &engine.Request{
-		ID: prompt.GetPromptId(), Prompt: ids(prompt.GetPromptIds()), Draws: int(c.GetDraws()),
+		ID: prompt.GetPromptId(), Prompt: event.DecodeIDs(prompt.GetPromptIds()), Draws: int(c.GetDraws()),
 		MaxNew: int(s.GetMaxNewTokens()), Stop: p.weights.Stops(),
 		Temperature: s.GetTemperature(), TopP: s.GetTopP(), TopK: int32(s.GetTopK()),
 		Seed: s.GetSeed(), Iteration: c.GetIteration(), Index: prompt.GetIndex(),
@@ -35,9 +35,9 @@ func (p *player) score(j *job, alive func()) error {
 		for _, d := range append(g.Draws[:len(g.Draws):len(g.Draws)], g.Kept...) {
 			responses[i] = append(responses[i], d.Response)
 		}
-		trees[i].Prompt = ids(prompt.GetPromptIds())
+		trees[i].Prompt = event.DecodeIDs(prompt.GetPromptIds())
 		for _, r := range responses[i] {
-			trees[i].Answers = append(trees[i].Answers, ids(r.GetTokenIds()))
+			trees[i].Answers = append(trees[i].Answers, event.DecodeIDs(r.GetTokenIds()))
 		}
 	}
 	p.growPass(trees)
@@ -99,7 +99,7 @@ func (p *player) game(c *event.Chunk, prompt *event.Prompt, answers []engine.Ans
 		g.Draws = append(g.Draws, &event.Draw{
 			SampleId: event.SampleID(c.GetRunId(), c.GetIteration(), prompt.GetPromptId(), uint32(d)), Iteration: c.GetIteration(), Draw: uint32(d),
 			SamplingLogps: sampling,
-			Response:      &event.Response{Text: p.weights.Tokenizer.Decode(text), TokenIds: unsigned(a.IDs), FinishReason: finish},
+			Response:      &event.Response{Text: p.weights.Tokenizer.Decode(text), TokenIds: event.EncodeIDs(a.IDs), FinishReason: finish},
 		})
 	}
 	for _, k := range prompt.GetKept() {
@@ -114,20 +114,4 @@ func (p *player) game(c *event.Chunk, prompt *event.Prompt, answers []engine.Ans
 // unscored copies a response without its log-probabilities: those of another θ.
 func unscored(r *event.Response) *event.Response {
 	return &event.Response{Text: r.GetText(), TokenIds: r.GetTokenIds(), FinishReason: r.GetFinishReason()}
-}
-
-func ids(u []uint32) []int32 {
-	s := make([]int32, len(u))
-	for i, v := range u {
-		s[i] = int32(v)
-	}
-	return s
-}
-
-func unsigned(s []int32) []uint32 {
-	u := make([]uint32, len(s))
-	for i, v := range s {
-		u[i] = uint32(v)
-	}
-	return u
 }

@@ -183,9 +183,9 @@ func (g *games) wait(ctx context.Context, prompts []*event.Prompt) ([]*event.Gam
 
 // trainingGame is a game as the learner takes it.
 func trainingGame(m *event.Game) Game {
-	g := Game{PromptID: m.GetPromptId(), Prompt: ids(m.GetPromptIds()), Real: Answer{ids(m.GetReal().GetTokenIds()), spin.LogP(m.GetReal().GetTokenLogps())}}
+	g := Game{PromptID: m.GetPromptId(), Prompt: event.DecodeIDs(m.GetPromptIds()), Real: Answer{event.DecodeIDs(m.GetReal().GetTokenIds()), spin.LogP(m.GetReal().GetTokenLogps())}}
 	for _, d := range append(m.GetDraws()[:len(m.GetDraws()):len(m.GetDraws())], m.GetKept()...) {
-		g.Draws = append(g.Draws, Draw{Answer{ids(d.GetResponse().GetTokenIds()), spin.LogP(d.GetResponse().GetTokenLogps())}, d.GetIteration(), d.GetDraw()})
+		g.Draws = append(g.Draws, Draw{Answer{event.DecodeIDs(d.GetResponse().GetTokenIds()), spin.LogP(d.GetResponse().GetTokenLogps())}, d.GetIteration(), d.GetDraw()})
 	}
 	return g
 }

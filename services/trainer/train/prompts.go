@@ -141,27 +141,11 @@ func encode(spec run.Spec, m *pretrained.Pretrained, row dataset.Row) (*event.Pr
 		real, finish = real[:n], event.FinishReason_FINISH_REASON_LENGTH
 	}
 	p := &event.Prompt{
-		PromptId: row.PromptID, PromptIds: unsigned(prompt),
-		Real: &event.Response{Text: row.Response, TokenIds: unsigned(real), FinishReason: finish},
+		PromptId: row.PromptID, PromptIds: event.EncodeIDs(prompt),
+		Real: &event.Response{Text: row.Response, TokenIds: event.EncodeIDs(real), FinishReason: finish},
 	}
 	for _, m := range row.Prompt {
 		p.Messages = append(p.Messages, &event.ChatMessage{Role: m.Role, Content: m.Content})
 	}
 	return p, nil
-}
-
-func ids(u []uint32) []int32 {
-	s := make([]int32, len(u))
-	for i, v := range u {
-		s[i] = int32(v)
-	}
-	return s
-}
-
-func unsigned(s []int32) []uint32 {
-	u := make([]uint32, len(s))
-	for i, v := range s {
-		u[i] = uint32(v)
-	}
-	return u
 }

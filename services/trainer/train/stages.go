@@ -59,7 +59,7 @@ func (l *lead) imitate(ctx context.Context, t *turn, phase event.Phase, epochs i
 			games := make([]Game, 0, len(batch))
 			for _, i := range batch {
 				p := l.prompts.train[i]
-				games = append(games, Game{PromptID: p.GetPromptId(), Prompt: ids(p.GetPromptIds()), Real: Answer{IDs: ids(p.GetReal().GetTokenIds())}})
+				games = append(games, Game{PromptID: p.GetPromptId(), Prompt: event.DecodeIDs(p.GetPromptIds()), Real: Answer{IDs: event.DecodeIDs(p.GetReal().GetTokenIds())}})
 			}
 			step++
 			rate := schedule.At(step)
