@@ -198,7 +198,7 @@ CREATE TABLE IF NOT EXISTS steps
     loss                    Float64                COMMENT 'content: objective, mean over pairs; sft and control: negative log-likelihood per token' CODEC(Gorilla, ZSTD(1)),
     reward_real             Float64                COMMENT 'content: beta x (logp - opponent_logp) of the human answers, mean' CODEC(Gorilla, ZSTD(1)),
     reward_generated        Float64                COMMENT 'content: the same of the generated answers' CODEC(Gorilla, ZSTD(1)),
-    accuracy                Float64                COMMENT 'content: share of pairs with reward_real > reward_generated, ties half' CODEC(Gorilla, ZSTD(1)),
+    accuracy                Float64                COMMENT 'content: share of pairs with reward_real > reward_generated; a tie is wrong' CODEC(Gorilla, ZSTD(1)),
     margin                  Float64                COMMENT 'content: mean of reward_real - reward_generated' CODEC(Gorilla, ZSTD(1)),
     logp_real               Float64                COMMENT 'content: log p of the human answers, summed over tokens, mean over pairs' CODEC(Gorilla, ZSTD(1)),
     logp_generated          Float64                COMMENT 'content: the same of the generated answers' CODEC(Gorilla, ZSTD(1)),
