@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -59,11 +60,14 @@ type Service struct {
 	bus      *bus.Conn
 	weights  *weights.Cache
 	log      zerolog.Logger
+
+	mu     sync.Mutex
+	failed map[string]bool // subjects of checkpoints that could not be measured; the next process tries again
 }
 
 // New makes an evaluator that measures with what w loads. cfg is valid.
 func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zerolog.Logger) *Service {
-	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log}
+	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log, failed: map[string]bool{}}
 }
 
 // Run measures every checkpoint, in the order of their announcement, until ctx ends. What has its
@@ -79,16 +83,18 @@ func (s *Service) Run(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 			s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
+			s.giveUp(m)
 		}
 		return nil
 	})
 }
 
-// Idle reports whether every checkpoint of the run has been measured.
+// Idle reports whether every checkpoint of the run has been measured, but for those that this process
+// could not measure.
 func (s *Service) Idle(ctx context.Context, runID string) (bool, error) {
 	idle := true
 	err := s.bus.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints, Filters: []string{event.Filter(runID, event.Checkpoints)}}, func(d bus.Delivery) error {
-		if m, ok := d.Message.(*event.Checkpoint); ok && idle {
+		if m, ok := d.Message.(*event.Checkpoint); ok && idle && !s.gaveUp(m) {
 			done, err := s.measured(ctx, m)
 			idle = done
 			return err
@@ -98,10 +104,23 @@ func (s *Service) Idle(ctx context.Context, runID string) (bool, error) {
 	return idle, err
 }
 
-// measured reports whether the checkpoint's last score is there: the others came before it.
+func (s *Service) giveUp(m *event.Checkpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed[m.Subject()] = true
+}
+
+func (s *Service) gaveUp(m *event.Checkpoint) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[m.Subject()]
+}
+
+// measured reports whether the checkpoint's last score is there: the others came before it. A run
+// that plays no held-out game has nothing to measure.
 func (s *Service) measured(ctx context.Context, m *event.Checkpoint) (bool, error) {
 	r, err := s.run(ctx, m.GetRunId())
-	if err != nil || r.Spec.Data.Heldout == 0 {
+	if err != nil || r.Spec.Data.Heldout == 0 || r.Spec.Iterations == 0 {
 		return err == nil, err
 	}
 	last := score0(m, taskHeldout, "nll")

@@ -97,3 +97,40 @@ func TestGoesOn(t *testing.T) {
 		t.Errorf("the evaluator ended with %v", err)
 	}
 }
+
+// Nobody waits for ever: not for a run that plays no games, and not for weights that cannot be loaded.
+func TestIdle(t *testing.T) {
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir()}, zerolog.Nop())
+	must(t, err)
+	t.Cleanup(func() { must(t, server.Close()) })
+	conn, err := bus.Init(t.Context(), server.Config("test"), zerolog.Nop())
+	must(t, err)
+	t.Cleanup(conn.Close)
+	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0), zerolog.Nop())
+	digest := strings.Repeat("ab", 32)
+	var m *event.Checkpoint
+	for _, c := range []struct {
+		iterations int
+		want       bool
+	}{{0, true}, {1, false}} {
+		spec, err := run.Preset("default")
+		must(t, err)
+		spec.Iterations = c.iterations
+		id, err := run.NewID()
+		must(t, err)
+		r, err := run.NewRun(id, spec, time.Now())
+		must(t, err)
+		_, err = bus.State[run.Run]{Bucket: conn.Control()}.Create(t.Context(), run.Key(id), r)
+		must(t, err)
+		m = &event.Checkpoint{RunId: id, Phase: event.Phase_PHASE_BASE, WeightsSha256: digest, Files: []*event.File{{Name: "x", Sha256: digest}}}
+		_, err = conn.PublishExpected(t.Context(), m, 0)
+		must(t, err)
+		if got, err := s.Idle(t.Context(), id); err != nil || got != c.want {
+			t.Errorf("%d iterations: idle is %v, %v; want %v", c.iterations, got, err, c.want)
+		}
+	}
+	s.giveUp(m)
+	if got, err := s.Idle(t.Context(), m.GetRunId()); err != nil || !got {
+		t.Errorf("after the checkpoint was given up: idle is %v, %v", got, err)
+	}
+}
