@@ -7,7 +7,7 @@ var presetNames = [...]string{"default", "quick", "paper"}
 
 // Preset returns the values that hold where a run file says nothing.
 //
-//   - default: sized for the default model of 135 M parameters on two cores; found by experiment (README)
+//   - default: sized for the default model of 135 M parameters on two cores; found by experiment (RATIONALE.md)
 //   - quick: half the prompts and one epoch of fine-tuning, for a first look
 //   - paper: the official implementation's values (uclaml/SPIN at a12ba80, configs and scripts), for a model that is fine-tuned already
 func Preset(name string) (Spec, error) {
@@ -26,8 +26,8 @@ func Preset(name string) (Spec, error) {
 			Optimizer: Optimizer{Name: "rmsprop", Alpha: 0.99, Eps: 1e-8},
 		},
 		LoRA:    LoRA{Targets: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
-		Engine:  Engine{DType: "bf16", Memory: 1 << 30, MicroTokens: 1024, Engines: []string{}},
-		Control: "none", Retention: Retention{Last: 2, Best: true}, CheckpointEvery: 16,
+		Engine:  Engine{DType: "auto", Memory: 1 << 30, MicroTokens: 1024, Engines: []string{}},
+		Control: "none", Retention: Retention{Last: 2, Best: true},
 	}
 	switch name {
 	case "", "default":

@@ -58,10 +58,13 @@ type Run struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
-// NewRun is a submitted run of a valid spec.
+// NewRun is a submitted run of a valid spec whose dtype is settled.
 func NewRun(id string, spec Spec, at time.Time) (Run, error) {
 	if err := spec.Validate(); err != nil {
 		return Run{}, err
+	}
+	if spec.Engine.DType == "auto" {
+		return Run{}, errors.New("engine.dtype is auto: want bf16 or f32 in a run that is submitted")
 	}
 	r := Run{ID: id, Spec: spec, SpecDigest: spec.Digest(), Status: Submitted, CreatedAt: at.UTC(), Stage: SPINStage}
 	if spec.SFT.Epochs > 0 {

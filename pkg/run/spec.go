@@ -31,13 +31,13 @@ type Spec struct {
 	SPIN       SPIN     `json:"spin"`       // the game
 	LoRA       LoRA     `json:"lora"`       // rank 0: full fine-tuning
 	Engine     Engine   `json:"engine"`     // arithmetic
-	// MaxMissing is how many games of an iteration may become holes without a person's word.
+	// MaxMissing is how many games of an iteration may become holes without a person's word. Not built yet: 0.
 	MaxMissing int `json:"max_missing"`
-	// StopWhen lets the trainer wait for the scores of θ_t before it plays iteration t, and end the run early.
+	// StopWhen lets the trainer wait for the scores of θ_t before it plays iteration t, and end the run early. Not built yet: off.
 	StopWhen  StopWhen  `json:"stop_when"`
 	Control   string    `json:"control"`   // none, or sft: fine-tuning that goes on for as many tokens, beside the result
 	Retention Retention `json:"retention"` // (how) of checkpoints
-	// CheckpointEvery steps the trainer saves what it needs to resume (how); 0: at the end of an iteration only.
+	// CheckpointEvery steps the trainer saves what it needs to resume (how); 0: at the end of an iteration only. Not built yet: 0.
 	CheckpointEvery int `json:"checkpoint_every"`
 }
 
@@ -90,7 +90,7 @@ type SPIN struct {
 	Schedule    string             `json:"schedule"`
 	MaxGradNorm float64            `json:"max_grad_norm"` // 0: no clipping
 	// OpponentLogps says who scores the pairs under θ_t: generator, with the game; or trainer, in a pass of its own after sealing, for fleets whose
-	// engines differ from the trainer's.
+	// engines differ from the trainer's (not built yet).
 	OpponentLogps string `json:"opponent_logps"`
 }
 
@@ -113,7 +113,7 @@ type LoRA struct {
 
 // Engine is arithmetic: what decides bits.
 type Engine struct {
-	DType       string   `json:"dtype"`        // of the compute weights: bf16 or f32
+	DType       string   `json:"dtype"`        // of the compute weights: bf16, f32, or auto, which is settled when the run is submitted
 	MicroTokens int      `json:"micro_tokens"` // of a micro-batch at most; decides the order of summation
 	Memory      Bytes    `json:"memory"`       // (how) for activations; 0: what the machine has. Decides only what is recomputed
 	Engines     []string `json:"engines"`      // fingerprints whose games are taken; empty: the trainer's own

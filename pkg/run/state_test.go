@@ -89,6 +89,10 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := NewRun(id, spec, time.Unix(1, 0)); err == nil {
+		t.Error("a run whose dtype is not settled was submitted")
+	}
+	spec.Engine.DType = "f32"
 	r, err := NewRun(id, spec, time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)

@@ -92,17 +92,26 @@ func (s Spec) Validate() error {
 
 	s.validateSFT(r)
 	s.validateSPIN(r)
+	s.validateBuilt(r)
 
 	r.within("lora.rank", s.LoRA.Rank, 0, 4096)
 	if s.LoRA.Rank > 0 {
 		r.positive("lora.alpha", s.LoRA.Alpha)
 		r.that(len(s.LoRA.Targets) > 0, "lora.targets is empty: want names such as q_proj")
 	}
-	r.oneOf("engine.dtype", s.Engine.DType, "bf16", "f32")
+	r.oneOf("engine.dtype", s.Engine.DType, "bf16", "f32", "auto")
 	most := s.Data.MaxPromptTokens + (1+2*s.Draws)*s.Sampling.MaxNewTokens
 	r.that(s.Engine.MicroTokens >= most, "engine.micro_tokens is %d: want %d or more, the longest game (prompt, human answer, draws)", s.Engine.MicroTokens, most)
 	r.that(s.Engine.Memory >= 0, "engine.memory is %d: want 0 or more", int64(s.Engine.Memory))
 	return r.err
+}
+
+// validateBuilt refuses what no trainer does yet: a setting is never passed over in silence.
+func (s Spec) validateBuilt(r *rules) {
+	r.that(s.MaxMissing == 0, "max_missing is %d: holes are not built yet, want 0", s.MaxMissing)
+	r.that(!s.StopWhen.Waits(), "stop_when: stopping early is not built yet, leave it out")
+	r.that(s.CheckpointEvery == 0, "checkpoint_every is %d: saving inside an iteration is not built yet, want 0", s.CheckpointEvery)
+	r.that(s.SPIN.OpponentLogps == "generator", "spin.opponent_logps is %q: not built yet, want generator", s.SPIN.OpponentLogps)
 }
 
 func (s Spec) validateSFT(r *rules) {

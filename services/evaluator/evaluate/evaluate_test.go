@@ -37,7 +37,7 @@ func TestGoesOn(t *testing.T) {
 
 	spec, err := run.Preset("default")
 	must(t, err)
-	spec.SFT.Epochs, spec.Data.Heldout, spec.Iterations = 0, 2, 1
+	spec.SFT.Epochs, spec.Data.Heldout, spec.Iterations, spec.Engine.DType = 0, 2, 1, "f32"
 	id, err := run.NewID()
 	must(t, err)
 	r, err := run.NewRun(id, spec, time.Now())
@@ -115,7 +115,7 @@ func TestIdle(t *testing.T) {
 	}{{0, true}, {1, false}} {
 		spec, err := run.Preset("default")
 		must(t, err)
-		spec.Iterations = c.iterations
+		spec.Iterations, spec.Engine.DType = c.iterations, "f32"
 		id, err := run.NewID()
 		must(t, err)
 		r, err := run.NewRun(id, spec, time.Now())

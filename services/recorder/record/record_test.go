@@ -166,6 +166,7 @@ func TestRecorder(t *testing.T) {
 		conn := newBus(t)
 		spec, err := run.Preset("default")
 		must(t, err)
+		spec.Engine.DType = "f32"
 		r, err := run.NewRun(newRunID(t), spec, time.Now())
 		must(t, err)
 		_, err = bus.State[run.Run]{Bucket: conn.Control()}.Create(t.Context(), run.Key(r.ID), r)

@@ -36,21 +36,13 @@ func (c *plan) run(_ context.Context, _ []string, s Streams) error {
 	if err != nil {
 		return badInput(err)
 	}
-	p, dev, dtype, err := c.open()
+	p, err := c.prepare(&c.machine, spec)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	defer dev.Close()
-	if spec, err = resolve(spec, p, dtype.String()); err != nil {
-		return badInput(err)
-	}
-	prompts, err := train.ReadPrompts(spec, p)
-	if err != nil {
-		return badInput(err)
-	}
-	e := estimate{spec: spec, cfg: p.ModelConfig, dtype: dtype, tokens: prompts.Lengths()}
-	e.rate = measureRate(dev, p.ModelConfig, dtype)
+	defer p.close()
+	e := estimate{spec: p.spec, cfg: p.model.ModelConfig, dtype: p.dtype, tokens: p.tokens}
+	e.rate = measureRate(p.dev, p.model.ModelConfig, p.dtype)
 	e.print(s.Out, c.generator)
 	return nil
 }
@@ -89,16 +81,11 @@ func (e *estimate) print(w io.Writer, gen generate.Config) {
 		acts = float64(model.ActivationBytes(c, e.dtype, spec.Engine.MicroTokens))
 	}
 	sampler := params*size + float64(c.Layers)*float64(2*gen.CacheTokens*c.KVWidth())*size
-	checkpoint := params * 4
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "model\t%.0f M parameters, %s\n", params/1e6, e.dtype)
 	fmt.Fprintf(t, "memory\t%s to train (weights, gradients, %s), %s activations, %s to sample and evaluate\n", gib(weights), spec.SPIN.Optimizer.Name, gib(acts), gib(2*sampler))
-	kept := spec.Iterations + 2
-	if spec.Retention.Last > 0 {
-		kept = min(kept, spec.Retention.Last+3)
-	}
-	fmt.Fprintf(t, "disk\t%s: %d checkpoints of %s, and some 4 KB a sample\n", gib(checkpoint*float64(kept)), kept, gib(checkpoint))
+	fmt.Fprintf(t, "disk\t%s at most, %s of it each checkpoint\n", gib(float64(train.DiskBytes(spec, c))), gib(4*params))
 	fmt.Fprintf(t, "products\t%.0f GFLOP/s measured here\n", e.rate/1e9)
 
 	n := e.tokens

@@ -66,19 +66,13 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 	if err := c.generator.Validate(); err != nil {
 		return badInput(err)
 	}
-	p, dev, dtype, err := c.open()
+	p, err := c.prepare(&c.machine, spec)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	defer dev.Close()
-	if spec, err = resolve(spec, p, dtype.String()); err != nil {
-		return badInput(err)
-	}
-	if _, err := train.ReadPrompts(spec, p); err != nil { // before anything starts
-		return badInput(err)
-	}
-	if err := train.CheckDisk(spec, p.ModelConfig, c.places.dir); err != nil {
+	defer p.close()
+	spec = p.spec
+	if err := train.CheckDisk(spec, p.model.ModelConfig, c.places.dir); err != nil {
 		return badInput(err)
 	}
 	plane, err := openLocal(ctx, &c.places, log)
@@ -91,12 +85,12 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 		return err
 	}
 	c.trainer.Scratch = c.places.scratch()
-	services, err := plane.start(spec, dev, dtype, c.generator, c.trainer)
+	services, err := plane.start(spec, p.dev, p.dtype, c.generator, c.trainer)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Out, "run %s: %d training and %d held-out prompts, %d iterations, %s on %s, %d cores\n",
-		r.ID, spec.Data.Prompts, spec.Data.Heldout, spec.Iterations, filepath.Base(p.Path), dev.Fingerprint()+"/"+dtype.String(), runtime.GOMAXPROCS(0))
+		r.ID, spec.Data.Prompts, spec.Data.Heldout, spec.Iterations, filepath.Base(p.model.Path), p.dev.Fingerprint()+"/"+p.dtype.String(), runtime.GOMAXPROCS(0))
 	stop := newProgress(plane.bus, r, newDisplay(screen, log)).follow(plane.ctx)
 	err = c.lead(plane, services, r.ID)
 	stop()

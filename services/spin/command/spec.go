@@ -10,9 +10,11 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/checkpoint"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/services/trainer/train"
 )
 
 // specFlags say what a run computes: flags over a run file over a preset.
@@ -106,6 +108,51 @@ func (s *specFlags) spec() (run.Spec, error) {
 		spec.LoRA.Alpha = float64(2 * spec.LoRA.Rank)
 	}
 	return spec, nil
+}
+
+// prepared is a run that could begin: its spec with nothing left open, its model and its device.
+type prepared struct {
+	spec   run.Spec
+	model  *pretrained.Pretrained
+	dev    compute.Device
+	dtype  compute.DType
+	tokens train.Lengths
+}
+
+// prepare opens model and device, those of the flags where they were given, else the spec's; settles
+// what the spec leaves to the machine; and reads the prompts, so that bad ones are found before
+// anything starts. The caller closes it.
+func (s *specFlags) prepare(m *machine, spec run.Spec) (_ *prepared, err error) {
+	if m.path == "" {
+		m.path = spec.Model.Path
+	}
+	if !s.set.Changed("dtype") {
+		m.engine.DType = spec.Engine.DType
+	}
+	p := &prepared{}
+	if p.model, p.dev, p.dtype, err = m.open(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.spec, err = resolve(spec, p.model, p.dtype.String()); err != nil {
+		return nil, badInput(err)
+	}
+	prompts, err := train.ReadPrompts(p.spec, p.model)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	p.tokens = prompts.Lengths()
+	p.spec.Data.Prompts = p.tokens.Prompts // 0 was: all that there are
+	return p, nil
+}
+
+func (p *prepared) close() {
+	p.dev.Close()
+	p.model.Close()
 }
 
 // resolve fills in what a spec leaves to the machine: paths, digests and the dtype.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/pflag"
-
-	"github.com/seed-8780d58e/spin/services/trainer/train"
 )
 
 // submit hands a run file to the services of a fleet and prints the run's id. A file that is
@@ -34,27 +32,17 @@ func (c *submit) run(ctx context.Context, args []string, s Streams) error {
 	if err != nil {
 		return badInput(err)
 	}
-	if c.path == "" {
-		c.path = spec.Model.Path
-	}
-	p, dev, dtype, err := c.open()
+	p, err := c.prepare(&c.machine, spec)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	defer dev.Close()
-	if spec, err = resolve(spec, p, dtype.String()); err != nil {
-		return badInput(err)
-	}
-	if _, err := train.ReadPrompts(spec, p); err != nil {
-		return badInput(err)
-	}
+	defer p.close()
 	conn, disconnect, err := c.connect(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer disconnect()
-	r, err := findOrSubmit(ctx, conn, spec)
+	r, err := findOrSubmit(ctx, conn, p.spec)
 	if err != nil {
 		return err
 	}

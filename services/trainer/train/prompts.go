@@ -18,14 +18,16 @@ type prompts struct {
 	skipped        []string // bad rows, one line each
 }
 
-// Lengths are a training set's tokens.
+// Lengths are a training set's prompts and tokens.
 type Lengths struct {
-	Prompt int // of all prompts
-	Real   int // of all human answers
+	Prompts int // how many
+	Prompt  int // tokens of all prompts
+	Real    int // tokens of all human answers
 }
 
 // Lengths of the prompts that are trained on.
 func (p prompts) Lengths() (n Lengths) {
+	n.Prompts = len(p.train)
 	for _, x := range p.train {
 		n.Prompt += len(x.GetPromptIds())
 		n.Real += len(x.GetReal().GetTokenIds())
