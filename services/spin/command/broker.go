@@ -68,7 +68,7 @@ func (b *broker) connect(ctx context.Context, running bool) (conn *bus.Conn, sto
 	case running:
 		return nil, nil, badInput(fmt.Errorf("no run goes on in %s: `spin run` starts or resumes one, `spin report` shows what is there", filepath.Dir(dir)))
 	}
-	server, err := embedded.Start(ctx, embedded.Config{Dir: dir}, log)
+	server, err := embedded.Start(ctx, embedded.Config{Dir: dir, MaxStore: maxStore}, log)
 	if err != nil {
 		return nil, nil, badInput(err)
 	}

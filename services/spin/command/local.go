@@ -48,6 +48,10 @@ func (p *places) scratch() string     { return filepath.Join(p.dir, "scratch") }
 func (p *places) clickhouse() string  { return filepath.Join(p.dir, "clickhouse") }
 func (p *places) checkpoints() string { return filepath.Join(p.dir, "checkpoints") }
 
+// maxStore lets the broker promise its streams their bounds whatever is free: train.CheckDisk knows
+// what a run really takes, which is far less.
+const maxStore = 64 << 30
+
 // local is the event plane of one process: the embedded broker, ClickHouse, and the blobs.
 type local struct {
 	log    zerolog.Logger
@@ -71,7 +75,7 @@ func openLocal(ctx context.Context, p *places, log zerolog.Logger) (_ *local, er
 			err = errors.Join(err, l.close())
 		}
 	}()
-	if l.server, err = embedded.Start(ctx, embedded.Config{Dir: p.broker(), Listen: p.listen}, log.Level(zerolog.WarnLevel)); err != nil {
+	if l.server, err = embedded.Start(ctx, embedded.Config{Dir: p.broker(), Listen: p.listen, MaxStore: maxStore}, log.Level(zerolog.WarnLevel)); err != nil {
 		return nil, badInput(err)
 	}
 	l.closers = append(l.closers, l.server.Close)
