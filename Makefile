@@ -1,5 +1,5 @@
 # make run     plays SPIN with a real model on real human answers; ARGS='…' passes flags on
-# make test    everything that CI tests, but the linters
+# make test    all tests; .ci/run adds what else a change must pass
 # make help    the other targets
 
 GO          ?= go

@@ -160,7 +160,7 @@ func interval(s *store.Score) string {
 
 // printAnswers shows prompts with what people and what each iteration's opponent answered.
 func printAnswers(w io.Writer, answers []store.Answers) {
-	fmt.Fprintln(w, "\nHeld-out prompts, the human answer, and what each iteration's opponent answered (temperature 1):")
+	fmt.Fprintln(w, "\nHeld-out prompts, the human answer, and what each iteration's opponent answered:")
 	for _, a := range answers {
 		fmt.Fprintf(w, "\n  %s\n    human  %s\n", flat(a.Prompt), flat(a.Real))
 		for i, text := range a.Texts {
