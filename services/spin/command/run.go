@@ -91,12 +91,16 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 	}
 	fmt.Fprintf(s.Out, "run %s: %d training and %d held-out prompts, %d iterations, %s on %s, %d cores\n",
 		r.ID, spec.Data.Prompts, spec.Data.Heldout, spec.Iterations, filepath.Base(p.model.Path), p.dev.Fingerprint()+"/"+p.dtype.String(), runtime.GOMAXPROCS(0))
+	plane.serve("disk", func(ctx context.Context) error { return watchDisk(ctx, c.places.dir) })
 	stop := newProgress(plane.bus, r, newDisplay(screen, log)).follow(plane.ctx)
 	err = c.lead(plane, services, r.ID)
 	stop()
 	if err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted; the same command goes on where it was: %w", ctx.Err())
+		}
+		if cause := context.Cause(plane.ctx); cause != nil {
+			return cause // a service that failed; all else followed from it
 		}
 		return err
 	}

@@ -55,20 +55,28 @@ func CheckDisk(spec run.Spec, cfg model.Config, dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing yet, or a file that went away meanwhile
 		return err
 	}
+	free, err := FreeDisk(dir)
+	if err != nil {
+		return err
+	}
+	if need := DiskBytes(spec, cfg) - written; free < need {
+		return fmt.Errorf("%s has %s free, the run will write %s: make room, choose another folder, or lower retention.last, prompts or iterations", dir, size(free), size(need))
+	}
+	return nil
+}
+
+// FreeDisk is the room for files below dir, which may still be to be made.
+func FreeDisk(dir string) (int64, error) {
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
 		var stat unix.Statfs_t
 		err := unix.Statfs(at, &stat)
 		if errors.Is(err, os.ErrNotExist) && at != filepath.Dir(at) {
-			continue // the folder is still to be made
+			continue
 		}
 		if err != nil {
-			return fmt.Errorf("ask for the free disk of %s: %w", dir, err)
+			return 0, fmt.Errorf("ask for the free disk of %s: %w", dir, err)
 		}
-		free, need := int64(stat.Bavail)*int64(stat.Bsize), DiskBytes(spec, cfg)-written
-		if free < need {
-			return fmt.Errorf("%s has %s free, the run will write %s: make room, choose another folder, or lower retention.last, prompts or iterations", dir, size(free), size(need))
-		}
-		return nil
+		return int64(stat.Bavail) * int64(stat.Bsize), nil
 	}
 }
 
