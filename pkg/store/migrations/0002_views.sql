@@ -67,7 +67,7 @@ CREATE OR REPLACE VIEW margin_percentiles AS
 SELECT run_id, iteration, epoch, count() AS pairs, avg(margin) AS mean,
        quantileExact(0.05)(margin) AS p05, quantileExact(0.25)(margin) AS p25, quantileExact(0.5)(margin) AS p50,
        quantileExact(0.75)(margin) AS p75, quantileExact(0.95)(margin) AS p95,
-       (countIf(margin > 0) + 0.5 * countIf(margin = 0)) / count() AS accuracy
+       countIf(margin > 0) / count() AS accuracy
 FROM pairs FINAL GROUP BY run_id, iteration, epoch
 COMMENT 'How margins spread over the pairs of an epoch.';
 
