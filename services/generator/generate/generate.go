@@ -110,6 +110,10 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	for _, g := range games {
 		g.Circumstance.Instance, g.Circumstance.Attempt = s.instance, lease.Attempt
 		ack, err := s.bus.PublishOnce(ctx, g)
+		if errors.Is(err, bus.ErrFull) { // no fault of the prompt's: it must not become a dead letter
+			s.log.Warn().Err(err).Str("run", g.RunId).Msg("no room for a game; the task goes back")
+			return fmt.Errorf("%w: %w", err, bus.ErrRelease)
+		}
 		if err != nil {
 			return err
 		}
