@@ -4,7 +4,6 @@
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-BUF         := @bufbuild/buf@1.75.0
 FUZZTIME    ?= 10s
 ARGS        ?=
 
