@@ -51,7 +51,8 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	cache := weights.NewCache(conn, blobs, scratch, dev, dtype, 0)
+	// No sequence is longer than the cache: a model of a hundred thousand positions needs no room for them.
+	cache := weights.NewCache(conn, blobs, scratch, dev, dtype, g.cfg.CacheTokens)
 	s, err := generate.New(g.cfg, instance, conn, cache, log)
 	if err != nil {
 		return cli.BadInput(err)
