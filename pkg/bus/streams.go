@@ -32,7 +32,7 @@ const (
 // Limits bounds what the broker keeps and how patient it is.
 type Limits struct {
 	QueuePerRun  int           // chunks waiting or leased in one run's queue; beyond: ErrFull
-	GamesBytes   int64         // all games kept; beyond: ErrFull. Trainer and recorder purge what they are done with
+	GamesBytes   int64         // all games kept; beyond: ErrFull. They stay until `spin rm` or MaxAge
 	StepsBytes   int64         // all steps and pairs kept; beyond: ErrFull
 	EventsBytes  int64         // all events kept; beyond: the oldest go
 	MaxAge       time.Duration // of games, steps and scores, a second bound behind purging
