@@ -86,7 +86,8 @@ func openLocal(ctx context.Context, p *places, log zerolog.Logger) (_ *local, er
 	if err = l.bus.TakeOver(ctx); err != nil { // the folder's lock says that nobody else is there
 		return nil, err
 	}
-	if err = os.MkdirAll(p.scratch(), 0o755); err != nil {
+	// What a killed process left there keeps its blobs' bytes on the disk.
+	if err = errors.Join(os.RemoveAll(p.scratch()), os.MkdirAll(p.scratch(), 0o755)); err != nil {
 		return nil, badInput(err)
 	}
 	if l.blobs, err = blob.New(p.blobs()); err != nil {
