@@ -12,7 +12,7 @@ import (
 	"github.com/seed-8780d58e/spin/compute/cpu"
 )
 
-// These tests hold the CPU to DESIGN.md's fixed order, on every instruction set that this machine
+// These tests hold the CPU to compute.Backend's fixed order, on every instruction set that this machine
 // has, in F32 and BF16: what a batch holds besides a row, how rows are cut into batches, threads
 // and memory never change a bit.
 
