@@ -170,6 +170,9 @@ func (w *work) bury(ctx context.Context, meta *jetstream.MsgMetadata, chunk *eve
 		Schema: w.msg.Headers().Get(schemaHeader), Payload: w.msg.Data(), Reason: reason,
 		Circumstance: &event.Circumstance{Instance: w.cfg.Instance, CreatedAt: timestamppb.Now()},
 	}
+	if n := len(letter.Payload); n > event.MaxBytes/2 { // the letter must fit a message itself
+		letter.Payload, letter.Reason = nil, fmt.Sprintf("%s; its %d bytes are too many to be kept here", reason, n)
+	}
 	if chunk != nil {
 		letter.RunId, letter.Iteration = chunk.GetRunId(), chunk.GetIteration()
 		if len(chunk.GetPrompts()) == 1 {

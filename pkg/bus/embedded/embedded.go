@@ -169,7 +169,7 @@ func readToken(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
 		if token := strings.TrimSpace(string(b)); len(token) >= 16 {
-			return token, nil
+			return token, os.Chmod(path, 0o600) // whoever copied the folder may have widened it
 		}
 		return "", fmt.Errorf("%s: want a token of 16 characters or more; remove the file to get a new one", path)
 	}

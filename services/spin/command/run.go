@@ -44,7 +44,7 @@ func (c *runCommand) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.trainer.AcceptEngineChange, "accept-engine-change", false, "go on with a run that another engine began")
 }
 
-func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
+func (c *runCommand) run(ctx context.Context, _ []string, s Streams) (err error) {
 	began := time.Now()
 	screen := newScreen(s, c.JSON())
 	log, err := c.logger(screen)
@@ -79,7 +79,7 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) error {
 	if err != nil {
 		return err
 	}
-	defer plane.close()
+	defer func() { err = errors.Join(err, plane.close()) }()
 	r, err := findOrSubmit(ctx, plane.bus, spec)
 	if err != nil {
 		return err
