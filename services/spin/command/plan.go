@@ -95,8 +95,13 @@ func (e *estimate) print(w io.Writer, gen generate.Config) {
 		total += seconds
 		fmt.Fprintf(t, "%s\t%s\n", name, duration(seconds))
 	}
+	// What prompts begin with is computed once a batch: read once for every other prompt of it less.
+	prompts := func(batch int) int {
+		batches := (n.Prompts + batch - 1) / max(batch, 1)
+		return n.Prompt - n.Shared*(n.Prompts-batches)
+	}
 	if spec.SFT.Epochs > 0 {
-		line("fine-tuning", 3*float64(spec.SFT.Epochs)*forward(n.Prompt+n.Real, n.Real), trainShare)
+		line("fine-tuning", 3*float64(spec.SFT.Epochs)*forward(prompts(spec.SFT.Batch)+n.Real, n.Real), trainShare)
 	}
 	draws := n.Real * spec.Draws // drawn answers are about as long as the human ones once fine-tuned
 	games := float64(spec.Data.Prompts+spec.Data.Heldout) / float64(max(spec.Data.Prompts, 1))
@@ -106,8 +111,8 @@ func (e *estimate) print(w io.Writer, gen generate.Config) {
 			answers += draws
 		}
 		line(fmt.Sprintf("iteration %d, sampling", i), games*(forward(draws, draws)/decodeShare*trainShare+forward(n.Prompt, 0)), trainShare)
-		line(fmt.Sprintf("iteration %d, scoring and evaluation", i), (2*games-1)*forward(n.Prompt+answers, answers), trainShare)
-		line(fmt.Sprintf("iteration %d, training", i), 3*float64(spec.SPIN.Epochs.At(i))*forward(n.Prompt+answers, answers), trainShare)
+		line(fmt.Sprintf("iteration %d, scoring and evaluation", i), (2*games-1)*forward(prompts(spec.ChunkSize(i))+answers, answers), trainShare)
+		line(fmt.Sprintf("iteration %d, training", i), 3*float64(spec.SPIN.Epochs.At(i))*forward(prompts(spec.GamesPerStep(i))+answers, answers), trainShare)
 	}
 	fmt.Fprintf(t, "in all\t%s, on an otherwise idle machine\n", duration(total))
 	t.Flush()

@@ -22,15 +22,27 @@ type prompts struct {
 type Lengths struct {
 	Prompts int // how many
 	Prompt  int // tokens of all prompts
+	Shared  int // tokens that all prompts begin with: a packed batch computes them once
 	Real    int // tokens of all human answers
 }
 
 // Lengths of the prompts that are trained on.
 func (p prompts) Lengths() (n Lengths) {
 	n.Prompts = len(p.train)
-	for _, x := range p.train {
+	for i, x := range p.train {
 		n.Prompt += len(x.GetPromptIds())
 		n.Real += len(x.GetReal().GetTokenIds())
+		if i == 0 {
+			n.Shared = len(x.GetPromptIds())
+		}
+		first := p.train[0].GetPromptIds()
+		n.Shared = min(n.Shared, len(x.GetPromptIds()))
+		for j := range n.Shared {
+			if x.GetPromptIds()[j] != first[j] {
+				n.Shared = j
+				break
+			}
+		}
 	}
 	return n
 }
