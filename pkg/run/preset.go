@@ -8,7 +8,7 @@ var presetNames = [...]string{"default", "quick", "paper"}
 // Preset returns the values that hold where a run file says nothing.
 //
 //   - default: sized for the default model of 135 M parameters on two cores; found by experiment (RATIONALE.md)
-//   - quick: half the prompts and one epoch of fine-tuning, for a first look
+//   - quick: fewer prompts and one epoch of fine-tuning, for a first look
 //   - paper: the official implementation's values (uclaml/SPIN at a12ba80, configs and scripts), for a model that is fine-tuned already
 func Preset(name string) (Spec, error) {
 	s := Spec{
@@ -32,7 +32,7 @@ func Preset(name string) (Spec, error) {
 	switch name {
 	case "", "default":
 	case "quick":
-		s.Preset, s.Data.Prompts, s.Data.Heldout, s.SFT.Epochs = name, 64, 32, 1
+		s.Preset, s.Data.Prompts, s.Data.Heldout, s.SFT.Epochs = name, 48, 32, 1
 	case "paper":
 		s.Preset, s.Seed, s.Iterations = name, 42, 4
 		s.Data.Prompts, s.Data.Heldout, s.Data.MaxPromptTokens = 49792, 500, 512
