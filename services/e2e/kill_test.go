@@ -126,7 +126,7 @@ func TestKill(t *testing.T) {
 	said, _, _ := strings.Cut(out.String(), "loss first") // what it says on the way, before its table
 	lines := strings.Count(said, "\n")
 
-	kills := 3
+	kills := 5
 	if *long {
 		kills = 12
 	}
@@ -137,7 +137,7 @@ func TestKill(t *testing.T) {
 	killed := 0
 	for killed < kills {
 		c, out := spinRun(t, data, dir, library)
-		k := &killer{after: 1 + random.IntN(lines*2/3), wait: time.Duration(random.IntN(100)) * time.Millisecond, c: c, out: out}
+		k := &killer{after: 1 + random.IntN(lines/3), wait: time.Duration(random.IntN(100)) * time.Millisecond, c: c, out: out}
 		c.Stdout, c.Stderr = k, k
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
