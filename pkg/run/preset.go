@@ -32,7 +32,7 @@ func Preset(name string) (Spec, error) {
 	switch name {
 	case "", "default":
 	case "quick":
-		s.Preset, s.Data.Prompts, s.Data.Heldout, s.SFT.Epochs = name, 48, 32, 1
+		s.Preset, s.Data.Prompts, s.Data.Heldout, s.SFT.Epochs = name, 40, 24, 1
 	case "paper":
 		s.Preset, s.Seed, s.Iterations = name, 42, 4
 		s.Data.Prompts, s.Data.Heldout, s.Data.MaxPromptTokens = 49792, 500, 512

@@ -63,7 +63,7 @@ spin:
   mix_previous: [true, false]
 engine: {memory: 4GiB}
 `)
-	if s.Data.Prompts != 48 || s.Seed != 1<<64-1 || s.Engine.Memory != 4<<30 || s.SPIN.Batch != 8 {
+	if s.Data.Prompts != 40 || s.Seed != 1<<64-1 || s.Engine.Memory != 4<<30 || s.SPIN.Batch != 8 {
 		t.Errorf("got %+v", s)
 	}
 	if s.SPIN.LR.At(0) != 1e-6 || s.SPIN.LR.At(7) != 5e-7 || s.SPIN.Beta.At(3) != 0.2 || s.SPIN.MixPrevious.At(1) {
