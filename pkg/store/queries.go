@@ -78,7 +78,9 @@ func (s *Store) Scores(ctx context.Context, run string) ([]Score, error) {
 func (s *Store) Compare(ctx context.Context, run, split string, n int) ([]Answers, error) {
 	var out []Answers
 	return out, s.list(ctx, &out, `SELECT prompt_id, position, split, draw, prompt, real, iterations, texts, logps FROM answers
-		WHERE run_id = {run:String} AND split = {split:String} AND draw = 0 ORDER BY position LIMIT {n:UInt32}`,
+		WHERE run_id = {run:String} AND draw = 0 AND prompt_id IN
+			(SELECT prompt_id FROM prompts FINAL WHERE run_id = {run:String} AND split = {split:String} ORDER BY position LIMIT {n:UInt32})
+		ORDER BY position`,
 		clickhouse.Named("run", run), clickhouse.Named("split", split), clickhouse.Named("n", fmt.Sprint(n)))
 }
 

@@ -30,9 +30,34 @@ func TestViews(t *testing.T) {
 		{"lineage", "SELECT used FROM lineage" + where + "AND sample_id = 'r1/0/p3/1'", "[(0,1,2),(0,2,4),(1,1,2),(1,2,4)]"},
 		{"lineage", "SELECT used FROM lineage" + where + "AND sample_id = 'r1/1/p3/1'", "[(1,1,2),(1,2,4)]"},
 		{"lineage", "SELECT used FROM lineage" + where + "AND sample_id = 'r1/1/p5/0'", "[]"}, // held out
+		{"score_progress", "SELECT round(low, 3), round(high, 3), round(gain_stderr, 4) FROM score_progress" + where + "AND metric = 'accuracy' AND iteration = 2", "0.554\t0.946\t0.1414"},
+		{"generators", "SELECT generator, games, samples, tokens, round(seconds, 3), retried FROM generators" + where + "AND iteration = 1", "gen-a\t6\t12\t36\t0.255\t6"},
+		{"prompt_margins", "SELECT prompt_id, epoch, margin, worst, pairs, lost, prompt FROM prompt_margins" + where + "AND iteration = 1 AND lost > 0 ORDER BY margin", "p0\t2\t-1\t-1\t4\t4\tquestion 0?\np1\t2\t0\t0\t4\t4\tquestion 1?"},
+		{"worst_pairs", "SELECT place, round(loss, 4), prompt_id, sample_iteration, draw, prompt, startsWith(generated, 'model answer 1 of iteration 0 to 0') FROM worst_pairs" + where + "AND iteration = 1 AND epoch = 2 ORDER BY place LIMIT 1 OFFSET 1", "2\t0.4931\tp0\t0\t1\tquestion 0?\t1"},
+		{"checkpoint_lineage", "SELECT count(), uniqExact(sample_id), groupUniqArray(iteration), arraySort(groupUniqArray(right(sampled_by, 2))) FROM checkpoint_lineage" + where + "AND endsWith(weights_sha256, '66')", "32\t16\t[1]\t['64','65']"},
+		{"duplicates", "SELECT count() FROM duplicates" + where, "0"},
 	} {
 		if got := ask(t, s, c.sql); got != c.want {
 			t.Errorf("%s\n%s\n got %q\nwant %q", c.name, c.sql, got, c.want)
+		}
+	}
+}
+
+// Two answers that differ in case and one far word are near duplicates; a copy is a duplicate.
+func TestDuplicates(t *testing.T) {
+	s := storetest.Open(t)
+	b := play("r1", "gen-a", epoch)
+	const text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+	for i, answer := range []string{text, text, "One" + text[3:], "something else entirely that shares no three words with all of these others"} {
+		b.Samples[i].Text, b.Samples[i].NTokens = answer, 14
+	}
+	insert(t, s, "1", b)
+	for _, c := range []struct{ sql, want string }{
+		{"SELECT answer, copies, prompts, iterations, examples FROM duplicates WHERE run_id = 'r1'", text + "\t2\t1\t[0]\t[(0,'p0',0),(0,'p0',1)]"},
+		{"SELECT samples, texts, prompts FROM near_duplicates WHERE run_id = 'r1'", "3\t2\t2"},
+	} {
+		if got := ask(t, s, c.sql); got != c.want {
+			t.Errorf("%s\n got %q\nwant %q", c.sql, got, c.want)
 		}
 	}
 }
