@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/weights"
@@ -161,6 +162,7 @@ func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	fault.Point(fault.EvaluatorTaken)
 	played := uint32(0)
 	if m.GetPhase() == event.Phase_PHASE_SPIN {
 		played = m.GetIteration() - 1
@@ -295,6 +297,7 @@ func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event
 
 // publish writes the figures. The first write of a score wins.
 func (s *Service) publish(ctx context.Context, m *event.Checkpoint, task string, figures []figure, began time.Time) error {
+	fault.Point(fault.EvaluatorScored)
 	for _, f := range figures {
 		score := score0(m, task, f.metric)
 		score.Value, score.Stderr, score.N = f.value, f.stderr, uint64(f.n)
@@ -304,6 +307,7 @@ func (s *Service) publish(ctx context.Context, m *event.Checkpoint, task string,
 		if _, err := s.bus.PublishOnce(ctx, score); err != nil {
 			return err
 		}
+		fault.Point(fault.EvaluatorScore)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 )
@@ -93,6 +94,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // handle plays one task. service is the generator's own life, ctx the task's.
 func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
+	fault.Point(fault.GeneratorTaken)
 	chunk := lease.Chunk
 	if engine := s.weights.Fingerprint(); len(chunk.GetEngines()) > 0 && !slices.Contains(chunk.GetEngines(), engine) {
 		s.warnOnce(chunk.GetRunId(), engine, chunk.GetEngines())
@@ -103,10 +105,12 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 		return err
 	}
 	defer p.leave()
+	fault.Point(fault.GeneratorLoaded)
 	games, err := p.play(ctx, lease)
 	if err != nil {
 		return err
 	}
+	fault.Point(fault.GeneratorPlayed)
 	for _, g := range games {
 		g.Circumstance.Instance, g.Circumstance.Attempt = s.instance, lease.Attempt
 		ack, err := s.bus.PublishOnce(ctx, g)
@@ -121,8 +125,10 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 			// Equal bits make a second playing harmless; this says that they are not equal.
 			s.log.Warn().Str("run", g.RunId).Uint32("iteration", g.Iteration).Str("prompt", g.PromptId).Msg("another generator played this game differently; the first one counts")
 		}
+		fault.Point(fault.GeneratorGame)
 		lease.Progress()
 	}
+	fault.Point(fault.GeneratorPlayout)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
 
@@ -120,13 +121,16 @@ func (s *Service) commit(ctx context.Context, stream string, l *ledger, p plan, 
 	if err := l.write(ctx, p); err != nil {
 		return err
 	}
+	fault.Point(fault.RecorderPlanned)
 	if err := s.insert(ctx, p.token(stream), batch); err != nil {
 		return err
 	}
+	fault.Point(fault.RecorderInserted)
 	p.Done = true
 	if err := l.write(ctx, p); err != nil {
 		return err
 	}
+	fault.Point(fault.RecorderDone)
 	s.advance(stream, p.Last)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/spin"
 )
@@ -90,6 +91,7 @@ func (g *games) collect(ctx context.Context) error {
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		fault.Point(fault.TrainerCollected)
 		g.played[game.GetPromptId()] = game
 		g.wake()
 		return nil
@@ -276,6 +278,7 @@ func (g *games) publishTasks(ctx context.Context) error {
 			if err := g.enqueue(ctx, c); err != nil {
 				return err
 			}
+			fault.Point(fault.TrainerQueued)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
@@ -42,6 +43,7 @@ func (l *lead) play(ctx context.Context, id string) error {
 	if err := l.take(ctx, id); err != nil || l.run.Status != run.Running {
 		return err
 	}
+	fault.Point(fault.TrainerTaken)
 	if err := l.bus.OpenQueue(ctx, id); err != nil {
 		return err
 	}
@@ -49,6 +51,7 @@ func (l *lead) play(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	fault.Point(fault.TrainerBase)
 	spec := l.run.Spec
 	if spec.SFT.Epochs > 0 {
 		if at, err = l.stage(ctx, run.SFTStage, 0, at, l.sft); err != nil {
@@ -69,6 +72,7 @@ func (l *lead) play(ctx context.Context, id string) error {
 	if err := l.bus.CloseQueue(ctx, id); err != nil {
 		return err
 	}
+	fault.Point(fault.TrainerFinished)
 	return l.command(ctx, run.Finish, "")
 }
 
@@ -191,6 +195,7 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	if err := t.apply(ctx, run.Started{Opponent: from.digest, Games: games}); err != nil {
 		return theta{}, err
 	}
+	fault.Point(fault.TrainerStarted)
 	if err := l.ready(ctx, from, stage); err != nil {
 		return theta{}, err
 	}
@@ -203,6 +208,7 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	if err != nil {
 		return theta{}, err
 	}
+	fault.Point(fault.TrainerPublished)
 	if err := l.Retain(ctx, l.run.ID); err != nil && ctx.Err() == nil { // a full disk will say so itself
 		l.log.Warn().Err(err).Str("run", l.run.ID).Msg("drop old checkpoints")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/checkpoint"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/weights"
@@ -63,9 +64,11 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 		m.LogpReal, m.LogpGenerated = out.LogPReal(), out.LogPGenerated()
 		m.OpponentLogpReal, m.OpponentLogpGenerated = out.OpponentLogPReal(), out.OpponentLogPGenerated()
 	}
+	fault.Point(fault.TrainerStepped)
 	if _, err := l.publishOver(ctx, m); err != nil {
 		return err
 	}
+	fault.Point(fault.TrainerStep)
 	if len(out.Traces) == 0 {
 		return nil
 	}
@@ -81,6 +84,7 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 		})
 	}
 	_, err := l.publishOver(ctx, traces)
+	fault.Point(fault.TrainerPairs)
 	return err
 }
 
@@ -133,6 +137,7 @@ func (l *lead) publishPolicy(ctx context.Context, t *turn, steps int) (theta, er
 	if err := t.apply(ctx, run.Trained{Result: digest, Steps: steps}); err != nil {
 		return theta{}, err
 	}
+	fault.Point(fault.TrainerTrained)
 	m := &event.Checkpoint{RunId: l.run.ID, BaseSha256: l.policy.digest}
 	switch t.Stage {
 	case run.SFTStage:
@@ -147,6 +152,7 @@ func (l *lead) publishPolicy(ctx context.Context, t *turn, steps int) (theta, er
 	if err != nil {
 		return theta{}, err
 	}
+	fault.Point(fault.TrainerAnnounced)
 	l.policy.digest = digest
 	return to, t.apply(ctx, run.Published{Manifest: to.seq})
 }
@@ -171,6 +177,7 @@ func (l *lead) publishCheckpoint(ctx context.Context, m *event.Checkpoint, src c
 	if m.Files, err = l.putFiles(ctx, dir); err != nil {
 		return theta{}, err
 	}
+	fault.Point(fault.TrainerStored)
 	m.Dtype, m.Fingerprint, m.TemplateId = l.run.Spec.Engine.DType, l.fingerprint(), l.base.Template.ID()
 	m.Uri, m.Circumstance = l.blobs.URI(), l.circumstance(attempt)
 	seq, err := l.publishOver(ctx, m)

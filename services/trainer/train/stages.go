@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/spin"
@@ -137,7 +138,11 @@ func (l *lead) iteration(ctx context.Context, t *turn) (int, error) {
 	if err != nil {
 		return step, err
 	}
-	return step, t.apply(ctx, run.Played{}, run.Sealed{Dataset: digest})
+	if err := t.apply(ctx, run.Played{}, run.Sealed{Dataset: digest}); err != nil {
+		return step, err
+	}
+	fault.Point(fault.TrainerSealed)
+	return step, nil
 }
 
 // checkFirstLoss: before the first update the policy is the opponent, so every margin is 0 and the
