@@ -20,6 +20,7 @@ type Column struct {
 	Name    string
 	Type    string
 	Content bool   // part of rows_digest: the comment began with "content:"
+	Made    bool   // by ClickHouse from other columns; SELECT * leaves it out
 	Comment string // without that prefix
 }
 
@@ -28,7 +29,7 @@ type Column struct {
 // content: nor circumstance: is an error.
 func (s *Store) Schema(ctx context.Context) ([]Table, error) {
 	rows, err := s.db.Query(ctx, `
-		SELECT t.name, t.comment, t.engine = 'View', t.sorting_key, c.name, c.type, c.comment
+		SELECT t.name, t.comment, t.engine = 'View', t.sorting_key, c.name, c.type, c.comment, c.default_kind = 'MATERIALIZED'
 		FROM system.columns AS c INNER JOIN system.tables AS t ON t.database = c.database AND t.name = c.table
 		WHERE c.database = currentDatabase() AND NOT startsWith(t.name, 'goose_') AND NOT startsWith(t.name, '.inner')
 		ORDER BY t.name, c.position`)
@@ -40,11 +41,11 @@ func (s *Store) Schema(ctx context.Context) ([]Table, error) {
 	for rows.Next() {
 		var t Table
 		var c Column
-		var view uint8
-		if err := rows.Scan(&t.Name, &t.Comment, &view, &t.Key, &c.Name, &c.Type, &c.Comment); err != nil {
+		var view, made uint8
+		if err := rows.Scan(&t.Name, &t.Comment, &view, &t.Key, &c.Name, &c.Type, &c.Comment, &made); err != nil {
 			return nil, fmt.Errorf("read the schema: %w", err)
 		}
-		t.View = view == 1
+		t.View, c.Made = view == 1, made == 1
 		if n := len(tables); n == 0 || tables[n-1].Name != t.Name {
 			tables = append(tables, t)
 		}
