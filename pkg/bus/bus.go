@@ -1,9 +1,10 @@
 // Package bus moves pkg/event's messages over NATS JetStream, and is the only package that knows NATS.
 //
-// Five things can be done, each with its own promise:
+// Six things can be done, each with its own promise:
 //
 //	PublishOnce       games, scores: the first write to a subject wins, so that a message exists once whoever sends it how often
-//	PublishExpected   steps, pairs, checkpoints: written only over the sequence that the writer knows, so that a woken old leader changes nothing
+//	PublishAfter      steps, pairs, checkpoints: written only behind the newest of the run that the writer knows, so that a woken old leader changes nothing
+//	PublishExpected   the same for one subject: written only over the sequence that the writer knows
 //	Append            events, dead letters: deduplicated by id
 //	Enqueue, Work     prompts: a bounded queue per run, and leases that last only while the work makes progress
 //	Read              any stream in order, from any sequence, through reconnects and restarts of the broker
@@ -36,6 +37,8 @@ var (
 	ErrFenced = errors.New("fenced off by a later write")
 	// ErrConflict: a compare-and-set met another revision.
 	ErrConflict = errors.New("changed by another writer")
+	// ErrHeld: somebody else holds the lease.
+	ErrHeld = errors.New("held by somebody else")
 	// ErrNotFound: no such key or message.
 	ErrNotFound = errors.New("not found")
 	// ErrRelease, returned by a handler of Work, gives the task back without counting it as a failure: weights not there, run paused.
@@ -56,7 +59,8 @@ type Config struct {
 	Creds string
 	// Name of the connection in the broker's monitoring: service/instance.
 	Name string
-	// Limits of streams, queue and leases, the same for all services of a broker; the zero value means DefaultLimits.
+	// Limits of streams, queue and leases are the same for all services of a broker. The zero value takes those that the broker has, or makes it one
+	// of DefaultLimits; others are set by Init, and refused by Connect where the broker's differ.
 	Limits Limits
 }
 
@@ -80,7 +84,13 @@ func Connect(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.bind(ctx); err != nil {
+	if err = c.bind(ctx); err == nil {
+		err = c.adoptLimits(ctx)
+	}
+	if err == nil {
+		err = c.check(ctx)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -93,9 +103,14 @@ func Init(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.ensureStreams(ctx)
+	if err = c.settleLimits(ctx); err == nil {
+		err = c.ensureStreams(ctx)
+	}
 	if err == nil {
 		err = c.bind(ctx)
+	}
+	if err == nil {
+		err = c.announceLimits(ctx)
 	}
 	if err != nil {
 		c.Close()
@@ -105,11 +120,7 @@ func Init(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 }
 
 func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
-	limits := cfg.Limits
-	if limits == (Limits{}) {
-		limits = DefaultLimits()
-	}
-	c := &Conn{limits: limits, log: log}
+	c := &Conn{limits: cfg.Limits, log: log}
 	session, renew := context.WithCancel(context.Background())
 	c.session = session
 	where := cfg.URL

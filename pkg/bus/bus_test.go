@@ -343,3 +343,38 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("no broker: %v", err)
 	}
 }
+
+// Steps of a run are the log of one writer: whoever does not know its newest message writes nothing, even where their own subject is empty and what
+// lay there was purged.
+func TestPublishAfter(t *testing.T) {
+	b := newBroker(t, quick())
+	c := b.connect("trainer/1")
+	ctx := t.Context()
+	filter := event.Filter(runID, event.Steps)
+	step := func(n uint32, loss float64) *event.Step {
+		return &event.Step{RunId: runID, Phase: event.Phase_PHASE_SPIN, Step: n, Loss: loss}
+	}
+	one := must[uint64](t)(c.PublishAfter(ctx, step(1, 1), filter, 0))
+	if again := must[uint64](t)(c.PublishAfter(ctx, step(1, 1), filter, 0)); again != one {
+		t.Errorf("the same again is at %d, want %d", again, one)
+	}
+	two := must[uint64](t)(c.PublishAfter(ctx, step(2, 2), filter, one))
+	for _, late := range []*event.Step{step(1, 1), step(2, 3), step(3, 3)} {
+		if seq, err := c.PublishAfter(ctx, late, filter, one); !errors.Is(err, bus.ErrFenced) {
+			t.Errorf("step %d by a writer that knows no more than %d: %d, %v", late.GetStep(), one, seq, err)
+		}
+	}
+	other := step(1, 1)
+	other.RunId = strings.Repeat("a", 32)
+	three := must[uint64](t)(c.PublishAfter(ctx, step(3, 3), filter, two))
+	must[uint64](t)(c.PublishAfter(ctx, other, event.Filter(other.RunId, event.Steps), 0)) // other runs have logs of their own
+	if err := c.Purge(ctx, bus.Steps, filter, three-1); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := c.PublishAfter(ctx, step(2, 2), filter, one); !errors.Is(err, bus.ErrFenced) {
+		t.Errorf("behind what was purged: %d, %v", seq, err)
+	}
+	if m, seq, err := c.Newest(ctx, &event.Step{RunId: runID}, filter); err != nil || seq != three || m.(*event.Step).GetStep() != 3 {
+		t.Errorf("newest is %v at %d, %v", m, seq, err)
+	}
+}

@@ -76,6 +76,29 @@ func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64
 	return 0, fmt.Errorf("publish %s over sequence %d, it holds %d: %w", m.Subject(), last, seq, ErrFenced)
 }
 
+// PublishAfter writes a message where last is the newest sequence that filter holds, 0 for none: the log of one writer, such as the steps of a run.
+// It returns the message's sequence. What the newest message says already counts as written. ErrFenced: there is something newer than last, by another
+// writer or by an earlier life of this one. ErrFull: the stream is; journal it and go on.
+func (c *Conn) PublishAfter(ctx context.Context, m event.Message, filter string, last uint64) (uint64, error) {
+	ack, err := c.publish(ctx, m, jetstream.WithExpectLastSequenceForSubject(last, filter))
+	switch {
+	case err == nil:
+		return ack.Sequence, nil
+	case isFull(err):
+		return 0, fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
+	case !isCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		return 0, err
+	}
+	newest, seq, lookup := c.Newest(ctx, m, filter)
+	if lookup == nil && newest.Subject() == m.Subject() && event.SameContent(newest, m) { // written, and the answer was lost
+		return seq, nil
+	}
+	if lookup != nil && !errors.Is(lookup, ErrNotFound) && !errors.Is(lookup, event.ErrInvalid) {
+		return 0, lookup
+	}
+	return 0, fmt.Errorf("publish %s after sequence %d, %s is at %d: %w", m.Subject(), last, filter, seq, ErrFenced)
+}
+
 // Append writes an event or a dead letter, once for each id within the stream's window of an hour.
 func (c *Conn) Append(ctx context.Context, m event.Message, id string) error {
 	_, err := c.publish(ctx, m, jetstream.WithMsgID(m.GetRunId()+"/"+id))
@@ -88,7 +111,11 @@ func (c *Conn) Append(ctx context.Context, m event.Message, id string) error {
 // Last reads the newest message on the subject of m, of which only the identity is used. ErrNotFound: there is none. An error that wraps
 // event.ErrInvalid comes with the sequence.
 func (c *Conn) Last(ctx context.Context, m event.Message) (event.Message, uint64, error) {
-	subject := m.Subject()
+	return c.Newest(ctx, m, m.Subject())
+}
+
+// Newest is Last among all messages that filter matches, in the stream of m.
+func (c *Conn) Newest(ctx context.Context, m event.Message, subject string) (event.Message, uint64, error) {
 	stream, err := streamOf(m)
 	if err != nil {
 		return nil, 0, err

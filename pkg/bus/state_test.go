@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 )
@@ -148,7 +149,7 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 	}
 }
 
-// A leader that can't reach the broker stops leading before another starts.
+// A leader whose connection has ended for good stops leading, and another starts when its lease has run out.
 func TestLeaseOfASilentLeaderExpires(t *testing.T) {
 	b := newBroker(t, quick())
 	silent, next := b.connect("trainer/1"), b.connect("trainer/2")
@@ -177,6 +178,47 @@ func TestLeaseOfASilentLeaderExpires(t *testing.T) {
 		t.Errorf("%s leads", who)
 	}
 	receive(t, third, "end of the silent one")
+}
+
+// A broker that is away longer than the lease lasts takes it from nobody: its holder goes on.
+func TestLeaseOutlivesAnOutage(t *testing.T) {
+	b := newBroker(t, quick())
+	c, other := b.connect("trainer/1"), b.connect("trainer/2")
+	leads, stop, done := make(chan context.Context, 1), make(chan bool), make(chan error, 1)
+	go func() {
+		done <- c.Lead(t.Context(), runID, "t1", func(ctx context.Context, _ uint64) error {
+			leads <- ctx
+			<-stop
+			return context.Cause(ctx)
+		})
+	}()
+	ctx := receive(t, leads, "leader")
+	b.stop()
+	<-time.After(2 * quick().LeaseTTL) // the outage itself
+	b.start()
+	becomes(t, "lease to be held again", func() (int, error) {
+		who, err := other.Leader(t.Context(), runID)
+		switch {
+		case errors.Is(err, bus.ErrNotFound):
+			return 1, nil
+		case err == nil && who != "t1":
+			return 1, fmt.Errorf("%s holds it", who)
+		}
+		return 0, err
+	})
+	if err := other.TryLead(t.Context(), runID, "t2", 0, nil); !errors.Is(err, bus.ErrHeld) {
+		t.Errorf("a lease that is held: %v", err)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the leader lost its lease in an outage: %v", context.Cause(ctx))
+	}
+	close(stop)
+	if err := receive(t, done, "end"); err != nil {
+		t.Error(err)
+	}
+	if silent, err := other.Vacant(t.Context(), runID); silent != 0 || err != nil {
+		t.Errorf("vacant after %v, %v", silent, err)
+	}
 }
 
 func TestMembers(t *testing.T) {

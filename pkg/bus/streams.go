@@ -31,24 +31,24 @@ const (
 
 // Limits bounds what the broker keeps and how patient it is.
 type Limits struct {
-	QueuePerRun  int           // chunks waiting or leased in one run's queue; beyond: ErrFull
-	GamesBytes   int64         // all games kept; beyond: ErrFull. They stay until `spin rm` or MaxAge
-	StepsBytes   int64         // all steps and pairs kept; beyond: ErrFull
-	EventsBytes  int64         // all events kept; beyond: the oldest go
-	MaxAge       time.Duration // of games, steps and scores, a second bound behind purging
-	AckWait      time.Duration // a task without progress for this long goes to another worker
-	RetryDelay   time.Duration // a failed or released task comes again after this
-	LeaseTTL     time.Duration // Lead and Join: silence after which somebody counts as gone; at least a second
-	MaxInstances int           // distinct instances that may fail or die on one prompt before it is a dead letter
-	MaxAttempts  int           // attempts on one prompt whoever makes them, so that a lone worker does not retry for ever
-	Replicas     int           // copies of streams and buckets: 1, or 3 in a cluster
+	QueuePerRun  int           `json:"queue_per_run"` // chunks waiting or leased in one run's queue; beyond: ErrFull
+	GamesBytes   int64         `json:"games_bytes"`   // all games kept; beyond: ErrFull. They stay until nobody needs them: see the recorder
+	StepsBytes   int64         `json:"steps_bytes"`   // all steps and pairs kept; beyond: ErrFull
+	EventsBytes  int64         `json:"events_bytes"`  // all events kept; beyond: the oldest go
+	MaxAge       time.Duration `json:"max_age"`       // of games, steps and scores, a second bound behind purging; 0: none, so that a paused run loses nothing
+	AckWait      time.Duration `json:"ack_wait"`      // a task without progress for this long goes to another worker
+	RetryDelay   time.Duration `json:"retry_delay"`   // a failed or released task comes again after this
+	LeaseTTL     time.Duration `json:"lease_ttl"`     // Lead and Join: silence after which somebody counts as gone; at least a second
+	MaxInstances int           `json:"max_instances"` // distinct instances that may fail or die on one prompt before it is a dead letter
+	MaxAttempts  int           `json:"max_attempts"`  // attempts on one prompt whoever makes them, so that a lone worker does not retry for ever
+	Replicas     int           `json:"replicas"`      // copies of streams and buckets: 1, or 3 in a cluster
 }
 
 // DefaultLimits are those of one machine.
 func DefaultLimits() Limits {
 	return Limits{
-		QueuePerRun: 64, GamesBytes: 16 << 30, StepsBytes: 4 << 30, EventsBytes: 256 << 20, MaxAge: 30 * 24 * time.Hour,
-		AckWait: 10 * time.Second, RetryDelay: time.Second, LeaseTTL: 15 * time.Second, MaxInstances: 3, MaxAttempts: 10, Replicas: 1,
+		QueuePerRun: 64, GamesBytes: 16 << 30, StepsBytes: 4 << 30, EventsBytes: 256 << 20,
+		AckWait: 10 * time.Second, RetryDelay: time.Second, LeaseTTL: 6 * time.Second, MaxInstances: 3, MaxAttempts: 10, Replicas: 1,
 	}
 }
 
@@ -128,7 +128,7 @@ func (c *Conn) ensureStreams(ctx context.Context) error {
 }
 
 func (c *Conn) bind(ctx context.Context) error {
-	for _, s := range c.limits.streams() {
+	for _, s := range DefaultLimits().streams() {
 		err := c.retry(ctx, "look for stream "+s.Name, func(ctx context.Context, _ bool) error {
 			_, err := c.js.Stream(ctx, s.Name)
 			return err
