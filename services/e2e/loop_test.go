@@ -110,6 +110,12 @@ func checkRows(t *testing.T, archive *store.Store, spec run.Spec, r result) {
 	equal("use of held-out draws", "SELECT max(length(used)) FROM lineage"+of+" AND split = 'heldout'", 0)
 	equal("use of draws", "SELECT min(length(used)), max(length(used)) FROM lineage"+of+" AND split = 'train' AND iteration = 0", 2, 2)
 	equal("use of the last draws", "SELECT min(length(used)), max(length(used)) FROM lineage"+of+" AND split = 'train' AND iteration = 1", 1, 1)
+	equal("checkpoint lineage", "SELECT count(), uniqExact(sample_id), uniqExact(sampled_by), countIf(sample_id NOT IN (SELECT sample_id FROM samples"+of+")) FROM checkpoint_lineage"+of+" AND weights_sha256 = '"+r.weights[1]+"'", trained*draws*2, trained*draws*2, 2, 0)
+	equal("generators", "SELECT sum(samples), sum(games), min(tokens_per_s > 0 AND seconds > 0) FROM generators"+of, iterations*(trained+heldout)*draws, iterations*(trained+heldout), 1)
+	equal("prompt margins", "SELECT count(), min(pairs), countIf(prompt = '' OR real = ''), countIf(lost > pairs) FROM prompt_margins"+of, iterations*trained, draws, 0, 0)
+	equal("worst pairs", "SELECT count(), min(place), max(place), countIf(prompt = '' OR real = '') FROM worst_pairs"+of+" AND iteration = 0", min(trained*draws, 100), 1, min(trained*draws, 100), 0)
+	equal("the worst pair", "SELECT any(w.loss) = max(p.loss) FROM worst_pairs AS w, pairs AS p WHERE w.run_id = p.run_id AND w.iteration = p.iteration AND w.run_id = '"+r.id+"' AND w.iteration = 1 AND w.place = 1", 1)
+	equal("duplicates", "SELECT (SELECT sum(copies) FROM duplicates"+of+") = (SELECT count() FROM samples"+of+" AND text IN (SELECT text FROM samples"+of+" GROUP BY text HAVING count() > 1))", 1)
 	equal("opponent and result", "SELECT a.weights_sha256 = b.opponent_sha256, a.weights_sha256, b.weights_sha256 FROM (SELECT * FROM iterations FINAL"+of+" AND iteration = 0) AS a, (SELECT * FROM iterations FINAL"+of+" AND iteration = 1) AS b", 1, r.weights[0], r.weights[1])
 	equal("run", "SELECT count(), any(state), any(base_sha256) FROM runs FINAL"+of, 1, "done", spec.Model.SHA256)
 	// base, θ_0, θ_1, θ_2 and the control have a likelihood; successors and the control also margins
