@@ -47,6 +47,7 @@ type Iteration struct {
 	Dataset  string   `json:"dataset_sha256,omitempty"`  // over the training set in key order, set by sealing
 	Result   string   `json:"result_sha256,omitempty"`   // weights that training left
 	Steps    int      `json:"steps,omitempty"`           // optimizer steps taken
+	Tokens   int      `json:"tokens,omitempty"`          // that they trained on, shared prompts counted once
 	Manifest uint64   `json:"manifest,omitempty"`        // sequence of the checkpoint's message
 	Attempt  int      `json:"attempt"`                   // leaders that have worked on it
 	Error    string   `json:"error,omitempty"`
@@ -90,6 +91,7 @@ type (
 	Trained struct {
 		Result string
 		Steps  int
+		Tokens int
 	}
 	// Published: θ_{t+1} can be loaded by everybody.
 	Published struct{ Manifest uint64 }
@@ -190,7 +192,7 @@ func (e Sealed) apply(it *Iteration) error {
 }
 
 func (e Trained) apply(it *Iteration) error {
-	it.Result, it.Steps = e.Result, e.Steps
+	it.Result, it.Steps, it.Tokens = e.Result, e.Steps, e.Tokens
 	if err := needDigest("result", e.Result); err != nil {
 		return err
 	}

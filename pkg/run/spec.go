@@ -37,7 +37,8 @@ type Spec struct {
 	StopWhen  StopWhen  `json:"stop_when"`
 	Control   string    `json:"control"`   // none, or sft: fine-tuning that goes on for as many tokens, beside the result
 	Retention Retention `json:"retention"` // (how) of checkpoints
-	// CheckpointEvery steps the trainer saves what it needs to resume (how); 0: at the end of an iteration only. Not built yet: 0.
+	// CheckpointEvery steps the trainer saves what it needs to go on in the middle of an iteration (how); 0: as often as two percent of its time allow,
+	// and not more than once a minute.
 	CheckpointEvery int `json:"checkpoint_every"`
 }
 

@@ -99,7 +99,6 @@ func TestParseRefuses(t *testing.T) {
 		{"digest", "model: {sha256: abc}\n", "model.sha256"},
 		{"what is not built", "max_missing: 1\n", "max_missing is 1: holes are not built yet"},
 		{"stopping early", "stop_when: {no_gain: true}\n", "stop_when: stopping early is not built yet"},
-		{"saving inside an iteration", "checkpoint_every: 16\n", "checkpoint_every is 16: "},
 		{"scoring by the trainer", "spin: {opponent_logps: trainer}\n", "spin.opponent_logps is \"trainer\": not built yet"},
 	} {
 		_, err := Parse("run.yaml", []byte(c.text))

@@ -12,7 +12,7 @@ var sha = strings.Repeat("0123456789abcdef", 4)
 
 func TestIteration(t *testing.T) {
 	played := []Event{Started{sha, 256}, Played{}}
-	trained := append(played[:2:2], Sealed{sha}, Trained{sha, 24})
+	trained := append(played[:2:2], Sealed{sha}, Trained{sha, 24, 9000})
 	for _, c := range []struct {
 		name   string
 		stage  Stage
@@ -22,12 +22,12 @@ func TestIteration(t *testing.T) {
 		refuse bool // of the last event
 	}{
 		{"from the start to the end", SPINStage, append(trained[:4:4], Published{9}, Evaluated{}), Done, "", false},
-		{"sft has no games", SFTStage, []Event{Started{sha, 0}, Trained{sha, 72}, Published{1}, Evaluated{}}, Done, "", false},
+		{"sft has no games", SFTStage, []Event{Started{sha, 0}, Trained{sha, 72, 9000}, Published{1}, Evaluated{}}, Done, "", false},
 		{"sft with games", SFTStage, []Event{Started{sha, 1}}, Planned, "", true},
 		{"spin without games", SPINStage, []Event{Started{sha, 0}}, Planned, "", true},
 		{"opponent without a digest", SPINStage, []Event{Started{"", 5}}, Planned, "", true},
 		{"seal without a digest", SPINStage, append(played[:2:2], Sealed{}), Sealing, "", true},
-		{"no shortcut", SPINStage, []Event{Started{sha, 5}, Trained{sha, 1}}, Generating, "", true},
+		{"no shortcut", SPINStage, []Event{Started{sha, 5}, Trained{sha, 1, 9}}, Generating, "", true},
 		{"twice", SPINStage, append(played[:2:2], Played{}), Sealing, "", true},
 		{"pause and go on", SPINStage, append(played[:2:2], Halt{}, GoOn{}, Sealed{sha}), Training, "", false},
 		{"paused does nothing", SPINStage, append(played[:2:2], Halt{}, Sealed{sha}), Paused, Sealing, true},

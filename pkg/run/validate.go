@@ -110,7 +110,6 @@ func (s Spec) Validate() error {
 func (s Spec) validateBuilt(r *rules) {
 	r.that(s.MaxMissing == 0, "max_missing is %d: holes are not built yet, want 0", s.MaxMissing)
 	r.that(!s.StopWhen.Waits(), "stop_when: stopping early is not built yet, leave it out")
-	r.that(s.CheckpointEvery == 0, "checkpoint_every is %d: saving inside an iteration is not built yet, want 0", s.CheckpointEvery)
 	r.that(s.SPIN.OpponentLogps == "generator", "spin.opponent_logps is %q: not built yet, want generator", s.SPIN.OpponentLogps)
 }
 

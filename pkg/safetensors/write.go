@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -84,37 +86,53 @@ func split(tensors []Tensor, limit int64) [][]Tensor {
 }
 
 func writeShard(path string, tensors []Tensor, read func(name string, dst []float32) error) error {
-	header, err := encodeHeader(tensors)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
 	w, err := file.Create(path)
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	if _, err := w.Write(header); err != nil {
+	if err := Encode(w, tensors, nil, read); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return w.Commit()
+}
+
+// Encode writes one file to w, for callers with storage of their own: the tensors as in Write, and metadata beside the format. Nothing is held in
+// memory but one tensor.
+func Encode(w io.Writer, tensors []Tensor, metadata map[string]string, read func(name string, dst []float32) error) error {
+	header, err := encodeHeader(tensors, metadata)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(header); err != nil {
+		return err
 	}
 	var values []float32
 	for _, t := range tensors {
 		values = slices.Grow(values[:0], t.Len())[:t.Len()]
 		if err := read(t.Name, values); err != nil {
-			return fmt.Errorf("write %s: tensor %q: %w", path, t.Name, err)
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
 		if err := writeTensor(w, t, values); err != nil {
-			return fmt.Errorf("write %s: tensor %q: %w", path, t.Name, err)
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
 	}
-	return w.Commit()
+	return nil
 }
 
 // encodeHeader returns the header with its length before it, padded so that the data is aligned to 8 bytes.
-func encodeHeader(tensors []Tensor) ([]byte, error) {
+func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) {
+	all := map[string]string{"format": "pt"}
+	maps.Copy(all, metadata)
+	meta, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
-	b.WriteString(`{"__metadata__":{"format":"pt"}`)
+	fmt.Fprintf(&b, `{"__metadata__":%s`, meta)
 	offset := 0
 	for _, t := range tensors {
+		size := t.Len() * t.DType.width()
 		name, err := json.Marshal(t.Name)
 		if err != nil {
 			return nil, err
@@ -123,8 +141,8 @@ func encodeHeader(tensors []Tensor) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&b, `,%s:{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}`, name, t.DType, shape, offset, offset+t.size)
-		offset += t.size
+		fmt.Fprintf(&b, `,%s:{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}`, name, t.DType, shape, offset, offset+size)
+		offset += size
 	}
 	b.WriteByte('}')
 	for b.Len()%8 != 0 {
@@ -136,7 +154,7 @@ func encodeHeader(tensors []Tensor) ([]byte, error) {
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(b.Len())), b.Bytes()...), nil
 }
 
-func writeTensor(w *file.Writer, t Tensor, values []float32) error {
+func writeTensor(w io.Writer, t Tensor, values []float32) error {
 	encode, limit := half.AppendF32, math.Inf(1)
 	switch t.DType {
 	case F16:
