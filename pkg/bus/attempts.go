@@ -6,14 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
-)
 
-// attempt is one delivery of a task. It is written down before the work starts, so that a worker that dies on the task has left its name.
-type attempt struct {
-	Instance string    `json:"instance"`
-	TakenAt  time.Time `json:"taken_at"`
-	Error    string    `json:"error,omitempty"` // empty: running, died, or its lease ran out
-}
+	"github.com/seed-8780d58e/spin/pkg/fleet"
+)
 
 // attemptRecord is the list of a task's attempts in the bucket.
 type attemptRecord struct {
@@ -21,46 +16,24 @@ type attemptRecord struct {
 	key    string
 }
 
-type decision int
-
-const (
-	playTask decision = iota
-	splitTask
-	buryTask
-)
-
-// verdict decides what becomes of a task that was tried before: a chunk that failed or was lost twice is split into its prompts; one prompt is
-// tried until enough distinct instances failed or died on it, and not for ever by a lone one.
-func verdict(before []attempt, prompts int, l Limits) decision {
-	switch {
-	case prompts > 1 && len(before) >= 2:
-		return splitTask
-	case prompts == 1 && (instances(before) >= l.MaxInstances || len(before) >= l.MaxAttempts):
-		return buryTask
-	}
-	return playTask
-}
-
-func instances(attempts []attempt) int {
-	distinct := make(map[string]bool)
-	for _, a := range attempts {
-		distinct[a.Instance] = true
-	}
-	return len(distinct)
+func (l Limits) patience() fleet.Patience {
+	p := fleet.DefaultPatience()
+	p.Instances, p.Attempts = l.MaxInstances, l.MaxAttempts
+	return p
 }
 
 // take adds an attempt and returns those before it.
-func (r attemptRecord) take(ctx context.Context, instance string) (before []attempt, err error) {
-	err = r.change(ctx, func(list []attempt) []attempt {
+func (r attemptRecord) take(ctx context.Context, instance string) (before []fleet.Attempt, err error) {
+	err = r.change(ctx, func(list []fleet.Attempt) []fleet.Attempt {
 		before = list
-		return append(list[:len(list):len(list)], attempt{Instance: instance, TakenAt: time.Now().UTC()})
+		return append(list[:len(list):len(list)], fleet.Attempt{Instance: instance, TakenAt: time.Now().UTC()})
 	})
 	return before, err
 }
 
 // fail writes the error into the instance's newest attempt.
 func (r attemptRecord) fail(ctx context.Context, instance string, cause error) {
-	r.settle(ctx, func(list []attempt) []attempt {
+	r.settle(ctx, func(list []fleet.Attempt) []fleet.Attempt {
 		for i := len(list) - 1; i >= 0; i-- {
 			if list[i].Instance == instance {
 				list[i].Error = fmt.Sprintf("%.1000v", cause)
@@ -73,7 +46,7 @@ func (r attemptRecord) fail(ctx context.Context, instance string, cause error) {
 
 // release takes the instance's newest attempt back.
 func (r attemptRecord) release(ctx context.Context, instance string) {
-	r.settle(ctx, func(list []attempt) []attempt {
+	r.settle(ctx, func(list []fleet.Attempt) []fleet.Attempt {
 		for i := len(list) - 1; i >= 0; i-- {
 			if list[i].Instance == instance {
 				return append(list[:i:i], list[i+1:]...)
@@ -85,11 +58,11 @@ func (r attemptRecord) release(ctx context.Context, instance string) {
 
 // clear forgets a task that is done.
 func (r attemptRecord) clear(ctx context.Context) {
-	r.settle(ctx, func([]attempt) []attempt { return nil })
+	r.settle(ctx, func([]fleet.Attempt) []fleet.Attempt { return nil })
 }
 
 // settle is change after the work, when the worker's context may have ended; what can't be written is only logged: the count is then too high by one.
-func (r attemptRecord) settle(ctx context.Context, f func([]attempt) []attempt) {
+func (r attemptRecord) settle(ctx context.Context, f func([]fleet.Attempt) []fleet.Attempt) {
 	ctx, cancel := settle(ctx)
 	defer cancel()
 	if err := r.change(ctx, f); err != nil {
@@ -98,13 +71,13 @@ func (r attemptRecord) settle(ctx context.Context, f func([]attempt) []attempt) 
 }
 
 // change is one compare-and-set, repeated until nobody else was faster. An empty list removes the key.
-func (r attemptRecord) change(ctx context.Context, f func([]attempt) []attempt) error {
+func (r attemptRecord) change(ctx context.Context, f func([]fleet.Attempt) []fleet.Attempt) error {
 	for {
 		e, err := r.bucket.Get(ctx, r.key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		var list []attempt
+		var list []fleet.Attempt
 		if err == nil {
 			if err := json.Unmarshal(e.Value, &list); err != nil {
 				return fmt.Errorf("%s %s: %w", r.bucket.name, r.key, err)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fleet"
 )
 
 // Lease is one task in the hands of one worker.
@@ -20,6 +21,17 @@ type Lease struct {
 	Attempt uint32 // 1 for the first try of this task
 
 	progress atomic.Bool
+}
+
+// Unplayable, returned by a handler of Work, says that trying again can't help: the named prompts go to the dead letters at once. The rest of the task
+// counts as done.
+type Unplayable struct {
+	Prompts []string
+	Reason  string
+}
+
+func (u *Unplayable) Error() string {
+	return fmt.Sprintf("%d prompts can't be played, %v: %s", len(u.Prompts), u.Prompts, u.Reason)
 }
 
 // Progress says that the work moves: another token, another game. Without it for AckWait the task goes to somebody else. It costs nothing.
@@ -52,21 +64,27 @@ func (w *work) do(ctx context.Context, handle func(ctx context.Context, lease *L
 		w.giveBack(ctx)
 		return
 	}
-	switch verdict(before, len(chunk.GetPrompts()), w.conn.limits) {
-	case splitTask:
+	switch w.conn.limits.patience().Verdict(before, len(chunk.GetPrompts())) {
+	case fleet.Split:
 		w.split(ctx, chunk, record)
 		return
-	case buryTask:
-		w.bury(ctx, meta, chunk, before, fmt.Sprintf("%d attempts by %d instances failed or died", len(before), instances(before)))
-		record.clear(ctx)
+	case fleet.Bury:
+		if w.bury(ctx, meta, chunk, before, fmt.Sprintf("%d attempts by %d instances failed or died", len(before), fleet.Instances(before))) {
+			record.clear(ctx)
+		}
 		return
 	}
 
 	lease := &Lease{Chunk: chunk, Attempt: uint32(len(before)) + 1}
 	err = w.keep(ctx, lease, handle)
+	var unplayable *Unplayable
 	switch {
 	case err == nil:
 		if w.finish(ctx, "acknowledge") {
+			record.clear(ctx)
+		}
+	case errors.As(err, &unplayable):
+		if w.giveUp(ctx, meta, chunk, before, unplayable) {
 			record.clear(ctx)
 		}
 	case errors.Is(err, ErrRelease) || ctx.Err() != nil:
@@ -162,16 +180,52 @@ func (w *work) split(ctx context.Context, chunk *event.Chunk, record attemptReco
 	}
 }
 
-// bury moves a task to the dead letters.
-func (w *work) bury(ctx context.Context, meta *jetstream.MsgMetadata, chunk *event.Chunk, attempts []attempt, reason string) {
-	run := w.msg.Headers().Get(runHeader)
+// bury moves a task to the dead letters and reports whether it is there.
+func (w *work) bury(ctx context.Context, meta *jetstream.MsgMetadata, chunk *event.Chunk, attempts []fleet.Attempt, reason string) bool {
+	return w.write(ctx, w.letter(meta, chunk, w.msg.Data(), attempts, reason), "") && w.finish(ctx, "bury")
+}
+
+// giveUp moves the prompts that a handler found unplayable to the dead letters, one letter each. The others of the task are done.
+func (w *work) giveUp(ctx context.Context, meta *jetstream.MsgMetadata, chunk *event.Chunk, attempts []fleet.Attempt, u *Unplayable) bool {
+	attempts = append(attempts[:len(attempts):len(attempts)], fleet.Attempt{Instance: w.cfg.Instance, TakenAt: time.Now().UTC(), Error: u.Reason})
+	for _, single := range chunk.Split() {
+		prompt := single.GetPrompts()[0].GetPromptId()
+		if !slices.Contains(u.Prompts, prompt) {
+			continue
+		}
+		payload, err := event.Marshal(single)
+		if err != nil {
+			payload = nil
+		}
+		if !w.write(ctx, w.letter(meta, single, payload, attempts, u.Reason), "/"+prompt) {
+			return false
+		}
+	}
+	return w.finish(ctx, "bury")
+}
+
+// write appends a letter, once for each task and part, and reports whether it is there; if not, the task comes again.
+func (w *work) write(ctx context.Context, letter *event.DeadLetter, part string) bool {
+	ctx, cancel := settle(ctx)
+	defer cancel()
+	w.conn.log.Error().Str("run", letter.GetRunId()).Str("prompt", letter.GetPromptId()).Str("reason", letter.GetReason()).Msg("dead letter")
+	if err := w.conn.Append(ctx, letter, fmt.Sprintf("%s/%d%s", event.Prompts, letter.GetStreamSeq(), part)); err != nil {
+		w.conn.log.Error().Err(err).Msg("write a dead letter")
+		w.giveBack(ctx)
+		return false
+	}
+	return true
+}
+
+// letter says of a task, nil where nobody could read it, why it is given up.
+func (w *work) letter(meta *jetstream.MsgMetadata, chunk *event.Chunk, payload []byte, attempts []fleet.Attempt, reason string) *event.DeadLetter {
 	letter := &event.DeadLetter{
-		RunId: run, Stream: event.Prompts, StreamSeq: meta.Sequence.Stream, SourceSubject: w.msg.Subject(),
-		Schema: w.msg.Headers().Get(schemaHeader), Payload: w.msg.Data(), Reason: reason,
+		RunId: w.msg.Headers().Get(runHeader), Stream: event.Prompts, StreamSeq: meta.Sequence.Stream, SourceSubject: w.msg.Subject(),
+		Schema: w.msg.Headers().Get(schemaHeader), Payload: payload, Reason: reason,
 		Circumstance: &event.Circumstance{Instance: w.cfg.Instance, CreatedAt: timestamppb.Now()},
 	}
-	if n := len(letter.Payload); n > event.MaxBytes/2 { // the letter must fit a message itself
-		letter.Payload, letter.Reason = nil, fmt.Sprintf("%s; its %d bytes are too many to be kept here", reason, n)
+	if run, _, _, ok := event.ParseSubject(w.msg.Subject()); ok {
+		letter.RunId = run
 	}
 	if chunk != nil {
 		letter.RunId, letter.Iteration = chunk.GetRunId(), chunk.GetIteration()
@@ -179,17 +233,8 @@ func (w *work) bury(ctx context.Context, meta *jetstream.MsgMetadata, chunk *eve
 			letter.PromptId = chunk.GetPrompts()[0].GetPromptId()
 		}
 	}
-	if !event.IsToken(letter.RunId) {
-		letter.RunId = "unknown"
-	}
 	for _, a := range attempts {
 		letter.Attempts = append(letter.Attempts, &event.Attempt{Instance: a.Instance, Error: a.Error, TakenAt: timestamppb.New(a.TakenAt)})
 	}
-	w.conn.log.Error().Str("run", letter.RunId).Str("prompt", letter.PromptId).Str("reason", reason).Msg("dead letter")
-	if err := w.conn.Append(ctx, letter, event.Prompts+"/"+strconv.FormatUint(letter.StreamSeq, 10)); err != nil {
-		w.conn.log.Error().Err(err).Msg("write a dead letter")
-		w.giveBack(ctx)
-		return
-	}
-	w.finish(ctx, "bury")
+	return fit(letter)
 }

@@ -166,6 +166,9 @@ func (c *Conn) publish(ctx context.Context, m event.Message, options ...jetstrea
 		ack, err = c.js.PublishMsg(ctx, msg, options...)
 		return err
 	})
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return nil, fmt.Errorf("publish %s: %d bytes, the broker takes %d at most: %w", subject, len(data), c.nats.MaxPayload(), event.ErrInvalid)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("publish %s: %w", subject, err)
 	}

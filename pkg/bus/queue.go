@@ -12,23 +12,34 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/event"
 )
 
-// The prompts queue is one work-queue stream, with a consumer for each run: a run's trainer opens, pauses and closes it, and workers serve the open
-// ones in turn. There is no BackOff (the server would take its first entry for AckWait) and no MaxDeliver (a message past it would stay in the
+// The prompts queue is one work-queue stream, with two consumers for each run: of planned chunks, and of urgent tasks (prompts split off, hedges, what
+// is tried again), which are taken first. A run's trainer opens, pauses and closes them, and workers serve the open runs in turn. There is no BackOff (the server would take its first entry for AckWait) and no MaxDeliver (a message past it would stay in the
 // stream and belong to nobody): who tried what is kept in a bucket, and decides between another try, a split and a dead letter.
 
-const queuePrefix = "run-"
+const (
+	plannedPrefix = "run-"
+	urgentPrefix  = "urgent-"
+)
+
+// queues are the names of a run's consumers, the urgent one first.
+func queues(run string) []string { return []string{urgentPrefix + run, plannedPrefix + run} }
 
 // OpenQueue makes a run's queue ready for workers, or resumes it.
 func (c *Conn) OpenQueue(ctx context.Context, run string) error {
 	err := c.retry(ctx, "open the queue of "+run, func(ctx context.Context, _ bool) error {
-		consumer, err := c.js.CreateOrUpdateConsumer(ctx, Prompts, jetstream.ConsumerConfig{
-			Durable: queuePrefix + run, FilterSubject: event.QueueSubjects(run), AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: c.limits.AckWait, MaxDeliver: -1, MaxAckPending: 4096, Description: "chunks of run " + run,
-		})
-		if err == nil && consumer.CachedInfo().Paused {
-			_, err = c.js.ResumeConsumer(ctx, Prompts, queuePrefix+run)
+		for _, q := range [2]struct{ name, subjects string }{{plannedPrefix + run, event.PlannedSubjects(run)}, {urgentPrefix + run, event.UrgentSubjects(run)}} {
+			consumer, err := c.js.CreateOrUpdateConsumer(ctx, Prompts, jetstream.ConsumerConfig{
+				Durable: q.name, FilterSubject: q.subjects, AckPolicy: jetstream.AckExplicitPolicy,
+				AckWait: c.limits.AckWait, MaxDeliver: -1, MaxAckPending: 1 << 16, Description: "tasks of run " + run,
+			})
+			if err == nil && consumer.CachedInfo().Paused {
+				_, err = c.js.ResumeConsumer(ctx, Prompts, q.name)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("open the queue of %s: %w", run, err)
@@ -39,8 +50,12 @@ func (c *Conn) OpenQueue(ctx context.Context, run string) error {
 // PauseQueue stops handing out a run's tasks; what is queued stays, what is leased goes on.
 func (c *Conn) PauseQueue(ctx context.Context, run string) error {
 	err := c.retry(ctx, "pause the queue of "+run, func(ctx context.Context, _ bool) error {
-		_, err := c.js.PauseConsumer(ctx, Prompts, queuePrefix+run, time.Now().AddDate(100, 0, 0))
-		return err
+		for _, name := range queues(run) {
+			if _, err := c.js.PauseConsumer(ctx, Prompts, name, time.Now().AddDate(100, 0, 0)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("pause the queue of %s: %w", run, err)
@@ -51,11 +66,12 @@ func (c *Conn) PauseQueue(ctx context.Context, run string) error {
 // CloseQueue takes a run out of the workers' turn and drops what was queued.
 func (c *Conn) CloseQueue(ctx context.Context, run string) error {
 	err := c.retry(ctx, "close the queue of "+run, func(ctx context.Context, _ bool) error {
-		err := c.js.DeleteConsumer(ctx, Prompts, queuePrefix+run)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			err = nil
+		for _, name := range queues(run) {
+			if err := c.js.DeleteConsumer(ctx, Prompts, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("close the queue of %s: %w", run, err)
@@ -66,12 +82,15 @@ func (c *Conn) CloseQueue(ctx context.Context, run string) error {
 // QueueDepth counts a run's tasks: waiting, and leased to workers.
 func (c *Conn) QueueDepth(ctx context.Context, run string) (waiting, leased int, err error) {
 	err = c.retry(ctx, "count the queue of "+run, func(ctx context.Context, _ bool) error {
-		consumer, err := c.js.Consumer(ctx, Prompts, queuePrefix+run)
-		if err != nil {
-			return err
+		waiting, leased = 0, 0
+		for _, name := range queues(run) {
+			consumer, err := c.js.Consumer(ctx, Prompts, name)
+			if err != nil {
+				return err
+			}
+			info := consumer.CachedInfo()
+			waiting, leased = waiting+int(info.NumPending), leased+info.NumAckPending
 		}
-		info := consumer.CachedInfo()
-		waiting, leased = int(info.NumPending), info.NumAckPending
 		return nil
 	})
 	if err != nil {
@@ -133,44 +152,50 @@ func (c *Conn) Work(ctx context.Context, cfg WorkConfig, handle func(ctx context
 	}
 }
 
-// turn hands out messages of the runs' consumers, one run after the other.
+// turn hands out messages of the open runs, one run after the other.
 type turn struct {
-	conn      *Conn
-	consumers []jetstream.Consumer
-	looked    time.Time
-	at        int
+	conn   *Conn
+	runs   []openQueue
+	looked time.Time
+	at     int
 }
+
+// openQueue is a run's consumers.
+type openQueue struct{ urgent, planned jetstream.Consumer }
 
 const lookEvery = time.Second
 
 // next waits for a message; nil where ctx ended.
 func (t *turn) next(ctx context.Context) jetstream.Msg {
 	for ctx.Err() == nil {
-		if time.Since(t.looked) > lookEvery || len(t.consumers) == 0 {
+		if time.Since(t.looked) > lookEvery || len(t.runs) == 0 {
 			if err := t.look(ctx); err != nil && ctx.Err() == nil {
 				t.conn.log.Warn().Err(err).Msg("look for open queues")
 			}
 		}
-		for range t.consumers { // first whoever has something at once
-			if msg := t.fetch(ctx, 0); msg != nil {
-				return msg
+		for range t.runs { // first whoever has something at once
+			t.at = (t.at + 1) % len(t.runs)
+			for _, consumer := range []jetstream.Consumer{t.runs[t.at].urgent, t.runs[t.at].planned} {
+				if msg := t.fetch(ctx, consumer, 0); msg != nil {
+					return msg
+				}
 			}
 		}
-		if len(t.consumers) == 0 {
+		if len(t.runs) == 0 {
 			t.conn.sleep(ctx, t.conn.current(), lookEvery/4)
 			continue
 		}
-		if msg := t.fetch(ctx, lookEvery/time.Duration(2*len(t.consumers))); msg != nil {
+		// Nothing there. A planned task is waited for a while; an urgent one, which comes when the plan is out, may wait as long.
+		t.at = (t.at + 1) % len(t.runs)
+		if msg := t.fetch(ctx, t.runs[t.at].planned, lookEvery/time.Duration(4*len(t.runs))); msg != nil {
 			return msg
 		}
 	}
 	return nil
 }
 
-// fetch asks the next consumer for one message and waits that long; errors are left to the next look.
-func (t *turn) fetch(ctx context.Context, wait time.Duration) jetstream.Msg {
-	t.at = (t.at + 1) % len(t.consumers)
-	consumer := t.consumers[t.at]
+// fetch asks a consumer for one message and waits that long; errors are left to the next look.
+func (t *turn) fetch(ctx context.Context, consumer jetstream.Consumer, wait time.Duration) jetstream.Msg {
 	var batch jetstream.MessageBatch
 	var err error
 	if wait == 0 {
@@ -199,26 +224,35 @@ func (t *turn) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var consumers []jetstream.Consumer
+	var runs []openQueue
 	names := stream.ConsumerNames(ctx)
 	for name := range names.Name() {
-		if !strings.HasPrefix(name, queuePrefix) {
+		run, ok := strings.CutPrefix(name, plannedPrefix)
+		if !ok {
 			continue
 		}
-		consumer, err := stream.Consumer(ctx, name)
+		planned, err := stream.Consumer(ctx, name)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) { // closed meanwhile
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if !consumer.CachedInfo().Paused {
-			consumers = append(consumers, consumer)
+		if planned.CachedInfo().Paused {
+			continue
 		}
+		urgent, err := stream.Consumer(ctx, urgentPrefix+run)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) { // being opened or closed
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		runs = append(runs, openQueue{urgent, planned})
 	}
 	if err := names.Err(); err != nil {
 		return err
 	}
-	t.consumers, t.looked = consumers, time.Now()
+	t.runs, t.looked = runs, time.Now()
 	return nil
 }

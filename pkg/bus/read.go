@@ -26,6 +26,19 @@ type Delivery struct {
 	Payload []byte // undecoded; valid until the handler returns
 }
 
+// decode sets Message or Err.
+func (d *Delivery) decode() {
+	if d.Message, d.Err = event.Unmarshal(d.Schema, d.Payload); d.Err == nil && d.Message.Subject() != d.Subject {
+		d.Message, d.Err = nil, fmt.Errorf("%s on the subject %s: %w", d.Message.Subject(), d.Subject, event.ErrInvalid)
+	}
+}
+
+// Run that the message is about, by its subject.
+func (d Delivery) Run() string {
+	run, _, _, _ := event.ParseSubject(d.Subject)
+	return run
+}
+
 // ReadConfig says what to read.
 type ReadConfig struct {
 	Stream  string
@@ -132,9 +145,7 @@ func (c *Conn) readFrom(ctx context.Context, cfg ReadConfig, next *uint64, handl
 			Stream: cfg.Stream, Seq: meta.Sequence.Stream, Time: meta.Timestamp, Subject: msg.Subject(), Pending: meta.NumPending,
 			Schema: msg.Headers().Get(schemaHeader), Payload: msg.Data(),
 		}
-		if d.Message, d.Err = event.Unmarshal(d.Schema, d.Payload); d.Err == nil && d.Message.Subject() != d.Subject {
-			d.Message, d.Err = nil, fmt.Errorf("%s on the subject %s: %w", d.Message.Subject(), d.Subject, event.ErrInvalid)
-		}
+		d.decode()
 		if err := handle(d); err != nil {
 			return false, &handlerError{err}
 		}

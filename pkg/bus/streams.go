@@ -47,7 +47,7 @@ type Limits struct {
 // DefaultLimits are those of one machine.
 func DefaultLimits() Limits {
 	return Limits{
-		QueuePerRun: 64, GamesBytes: 16 << 30, StepsBytes: 4 << 30, EventsBytes: 256 << 20,
+		QueuePerRun: 4096, GamesBytes: 16 << 30, StepsBytes: 4 << 30, EventsBytes: 256 << 20,
 		AckWait: 10 * time.Second, RetryDelay: time.Second, LeaseTTL: 6 * time.Second, MaxInstances: 3, MaxAttempts: 10, Replicas: 1,
 	}
 }

@@ -41,7 +41,7 @@ func (c *Conn) freeTasks(ctx context.Context) error {
 		}
 		consumers := stream.ListConsumers(ctx)
 		for info := range consumers.Info() {
-			if !strings.HasPrefix(info.Name, queuePrefix) || info.NumAckPending == 0 {
+			if !strings.HasPrefix(info.Name, plannedPrefix) && !strings.HasPrefix(info.Name, urgentPrefix) || info.NumAckPending == 0 {
 				continue
 			}
 			if err := stream.DeleteConsumer(ctx, info.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {

@@ -8,7 +8,7 @@ import (
 
 // Subjects: spin.<run>.<kind>.…, every token out of [a-z0-9_-], so that no id can widen a subject. A reader filters by prefix:
 //
-//	spin.<run>.prompts.<iteration>[.<prompt>]
+//	spin.<run>.prompts.<iteration>[.<prompt> or .c<chunk>-h<hedge>]
 //	spin.<run>.games.<iteration>.<prompt>
 //	spin.<run>.steps.<iteration>.<phase>.<step>
 //	spin.<run>.pairs.<iteration>.<step>
@@ -49,6 +49,15 @@ func GameSubject(run string, iteration uint32, prompt string) string {
 	return subject(run, Games, number(iteration), prompt)
 }
 
+// ParseSubject takes a subject apart: its run, its kind, and what follows. ok is false where it is none of ours.
+func ParseSubject(s string) (run, kind string, rest []string, ok bool) {
+	tokens := strings.Split(s, ".")
+	if len(tokens) < 3 || tokens[0] != root || !IsToken(tokens[1]) {
+		return "", "", nil, false
+	}
+	return tokens[1], tokens[2], tokens[3:], true
+}
+
 // CheckpointSubject is where theta_t is announced.
 func CheckpointSubject(run string, iteration uint32, phase Phase) string {
 	return subject(run, Checkpoints, number(iteration), phase.Token())
@@ -64,14 +73,23 @@ func PairsSubject(run string, iteration, step uint32) string {
 	return subject(run, Pairs, number(iteration), number(step))
 }
 
-// QueueSubjects are the subjects of a run's prompts queue: whole chunks, and single prompts split off.
+// QueueSubjects are the subjects of a run's prompts queue.
 func QueueSubjects(run string) string { return subject(run, Prompts, ">") }
 
-// Subject of the chunk: one per iteration, so that the broker can bound a run's queue; split chunks have one each, so that a full queue can't
-// refuse them.
+// PlannedSubjects are those of the queue's planned chunks.
+func PlannedSubjects(run string) string { return subject(run, Prompts, "*") }
+
+// UrgentSubjects are those of the queue's tasks that somebody may be waiting for: prompts split off, hedges, what is tried again.
+func UrgentSubjects(run string) string { return subject(run, Prompts, "*", "*") }
+
+// Subject of the chunk: one per iteration, so that the broker can bound a run's queue; split and repeated chunks have one each, so that a full queue
+// can't refuse them, and workers can take them first.
 func (m *Chunk) Subject() string {
-	if m.GetSingle() && len(m.GetPrompts()) == 1 {
+	switch {
+	case m.GetSingle() && len(m.GetPrompts()) == 1:
 		return subject(m.GetRunId(), Prompts, number(m.GetIteration()), m.GetPrompts()[0].GetPromptId())
+	case m.GetHedge() > 0:
+		return subject(m.GetRunId(), Prompts, number(m.GetIteration()), fmt.Sprintf("c%d-h%d", m.GetChunk(), m.GetHedge()))
 	}
 	return subject(m.GetRunId(), Prompts, number(m.GetIteration()))
 }
