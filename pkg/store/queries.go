@@ -134,6 +134,22 @@ func (s *Store) SampledBetween(ctx context.Context, run string) (began time.Time
 	return time.UnixMicro(out[0].Began).UTC(), float64(out[0].Ended-out[0].Began) / 1e6, nil
 }
 
+// Sampled is what a run's iteration has of samples.
+type Sampled struct {
+	Iteration     uint32            `ch:"iteration"`
+	WeightsSHA256 string            `ch:"weights_sha256"`
+	Fingerprint   string            `ch:"fingerprint"`
+	Splits        map[string]uint64 `ch:"splits"` // how many are train, and heldout
+}
+
+// Sampled counts a run's samples, an iteration an entry, in order.
+func (s *Store) Sampled(ctx context.Context, run string) ([]Sampled, error) {
+	var out []Sampled
+	return out, s.list(ctx, &out, `SELECT iteration, any(weights_sha256)::String AS weights_sha256, any(fingerprint)::String AS fingerprint,
+			map('train', countIf(split = 'train'), 'heldout', countIf(split = 'heldout')) AS splits
+		FROM samples FINAL WHERE run_id = {run:String} GROUP BY iteration ORDER BY iteration`, clickhouse.Named("run", run))
+}
+
 func (s *Store) list(ctx context.Context, out any, sql string, args ...any) error {
 	if err := s.db.Select(ctx, out, sql, args...); err != nil {
 		return fmt.Errorf("query clickhouse: %w", err)

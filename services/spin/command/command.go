@@ -50,6 +50,8 @@ func entries() []entry {
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},
 		{"export", "", "write a checkpoint as safetensors or GGUF", func() word { return &export{} }},
+		{"export-data", "", "write an iteration's pairs as a Parquet data set", func() word { return &exportData{} }},
+		{"import-data", "FILE…", "put published pairs into ClickHouse, to ask about", func() word { return &importData{} }},
 		{"plan", "", "memory, disk and time that a run would take", func() word { return &plan{} }},
 		{"version", "", "what this binary is", func() word { return &version{} }},
 	}
@@ -109,7 +111,7 @@ func (e entry) start(ctx context.Context, args []string, s Streams) error {
 func overview(w io.Writer) {
 	fmt.Fprint(w, "spin: self-play fine-tuning (arXiv 2401.01335) as event-streaming services\n\nCommands:\n")
 	for _, e := range entries() {
-		fmt.Fprintf(w, "  %-9s %s\n", e.name, e.about)
+		fmt.Fprintf(w, "  %-12s %s\n", e.name, e.about)
 	}
 	fmt.Fprintln(w, "\n`spin COMMAND --help` lists a command's flags. Begin with `spin run --quick`.")
 }
