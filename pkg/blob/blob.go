@@ -1,8 +1,14 @@
-// Package blob keeps files by the SHA-256 of their bytes: the shards of checkpoints, which messages name and do not carry. A blob that is there is
-// whole: it is written under a temporary name, hashed on the way, flushed, and renamed; whoever reads it checks the digest again.
+// Package blob keeps files by the SHA-256 of their bytes: the shards of checkpoints, the model and the data of a run, which messages name and do not
+// carry. A blob that is there is whole, and whoever reads it checks the digest again.
 //
-// The store is a folder, shared by the services of one machine or by a network file system. Blobs are read-only files, so that one inode can be a
-// checkpoint's file and its blob at once.
+// Store is what services use: it hashes, checks and resumes. Where the bytes lie is a Driver's business:
+//
+//	Files            a folder (here)
+//	bus.Objects      JetStream's object store, for up to 2 GiB a blob
+//	s3.Bucket        S3 and what speaks its protocol
+//
+// Transfers that break off go on where they were: downloads by ranges, uploads by parts. What was written under a digest before and has been damaged
+// since is noticed when the blob is read or put again, and mended by the latter.
 package blob
 
 import (
@@ -11,13 +17,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,14 +30,14 @@ import (
 var (
 	// ErrNotFound: no blob of this digest.
 	ErrNotFound = errors.New("no such blob")
-	// ErrCorrupt: the bytes are not those of the digest. Remove the blob and put it again.
+	// ErrCorrupt: the bytes are not those of the digest. Put the blob again.
 	ErrCorrupt = errors.New("blob is corrupt")
+	// ErrTooLarge: the driver takes no blob of this size.
+	ErrTooLarge = errors.New("too large")
 )
 
-const (
-	incoming = "incoming"     // folder of what is being written
-	stale    = 24 * time.Hour // older files there were left by a killed writer
-)
+// stale is how old an unfinished transfer is that nobody will go on with.
+const stale = 24 * time.Hour
 
 // Ref names a blob.
 type Ref struct {
@@ -40,29 +45,60 @@ type Ref struct {
 	Size   int64
 }
 
-// Store is a folder of blobs. It holds no state, so that several processes may use one folder.
-type Store struct{ dir string }
-
-// New opens the store in dir, making the folder if need be.
-func New(dir string) (*Store, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open blob store: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, incoming), 0o777); err != nil {
-		return nil, fmt.Errorf("open blob store: %w", err)
-	}
-	s := &Store{dir: dir}
-	s.sweep()
-	return s, nil
+// Driver moves bytes to and from where they are kept. It checks no digest: Store does. All methods may be called from several goroutines and
+// processes at once; digests are well-formed.
+type Driver interface {
+	// URI says where the blobs are, without a secret.
+	URI() string
+	// Limit is the size of the largest blob.
+	Limit() int64
+	// Stat is the size of a complete blob; ErrNotFound.
+	Stat(ctx context.Context, digest string) (int64, error)
+	// Open reads a complete blob from a byte before its end on; ErrNotFound.
+	Open(ctx context.Context, digest string, offset int64) (io.ReadCloser, error)
+	// Write stores the first ref.Size bytes of r, in place of what is there. Nobody sees a part of it. What a Write of the same digest left that was
+	// broken off need not be sent again, as far as it is equal.
+	Write(ctx context.Context, ref Ref, r io.ReaderAt) error
+	// Delete removes a blob; one that isn't there is no error.
+	Delete(ctx context.Context, digest string) error
+	// List calls yield for every complete blob, in no order.
+	List(ctx context.Context, yield func(Ref) error) error
+	// Sweep removes what was left of writes that were broken off so long ago.
+	Sweep(ctx context.Context, older time.Duration) error
 }
 
-// URI is where the blobs are, for a checkpoint's manifest: file:///dir.
-func (s *Store) URI() string { return (&url.URL{Scheme: "file", Path: s.dir}).String() }
+// Store is the blobs of one driver.
+type Store struct {
+	driver  Driver
+	files   *Files // the driver, where that is it: files are linked then, not copied
+	scratch string // folder of unfinished transfers
+}
 
-// Put stores what r gives, to its end. Bytes that are there already are not stored again.
+// New opens the store in a folder, making it if need be.
+func New(dir string) (*Store, error) {
+	files, err := NewFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	return Over(files, filepath.Join(files.dir, incoming))
+}
+
+// Over is the store of a driver. What is under way lies in the folder scratch, which processes of one machine may share.
+func Over(d Driver, scratch string) (*Store, error) {
+	if err := os.MkdirAll(scratch, 0o777); err != nil {
+		return nil, fmt.Errorf("open blob store: %w", err)
+	}
+	_ = sweep(scratch, stale) // a courtesy: an error is of no consequence
+	files, _ := d.(*Files)
+	return &Store{driver: d, files: files, scratch: scratch}, nil
+}
+
+// URI is where the blobs are, for a checkpoint's manifest: file:///dir, nats://bucket, s3://bucket/prefix.
+func (s *Store) URI() string { return s.driver.URI() }
+
+// Put stores what r gives, to its end.
 func (s *Store) Put(ctx context.Context, r io.Reader) (Ref, error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, incoming), "put-")
+	f, err := os.CreateTemp(s.scratch, "put-")
 	if err != nil {
 		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
@@ -76,12 +112,9 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (Ref, error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
-		err = f.Close()
-	}
 	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
 	if err == nil {
-		err = s.place(f.Name(), ref.SHA256, os.Rename)
+		err = s.put(ctx, ref, f, os.Rename)
 	}
 	if err != nil {
 		return Ref{}, fmt.Errorf("put blob: %w", err)
@@ -89,8 +122,8 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (Ref, error) {
 	return ref, nil
 }
 
-// PutFile stores a file that nobody will change any more: as a second name of the same bytes where the file system can, by copying otherwise. The file
-// becomes read-only.
+// PutFile stores a file that nobody will change any more: as a second name of the same bytes where the file system can, by copying otherwise. In the
+// first case the file becomes read-only.
 func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 	path, err := filepath.EvalSymlinks(path) // a link to a link would be no file
 	if err != nil {
@@ -103,194 +136,123 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 	defer f.Close()
 	digest := sha256.New()
 	size, err := io.Copy(digest, &contextReader{ctx, f})
-	if err != nil {
-		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
+	if err == nil && s.files != nil {
+		err = f.Sync()
 	}
 	ref := Ref{SHA256: hex.EncodeToString(digest.Sum(nil)), Size: size}
-	if s.Has(ref.SHA256) {
-		return ref, nil
+	if err == nil {
+		err = s.put(ctx, ref, f, os.Link)
 	}
-	if err := f.Sync(); err != nil {
+	if err != nil {
 		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
 	}
-	err = s.place(path, ref.SHA256, os.Link)
-	if err == nil {
-		err = f.Chmod(0o444)
-	}
-	if err == nil {
-		return ref, nil
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil { // another file system, or one without links
-		return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
-	}
-	copied, err := s.Put(ctx, f)
-	if err == nil && copied != ref {
-		return Ref{}, fmt.Errorf("put blob %s: the file changed meanwhile", path)
-	}
-	return copied, err
+	return ref, nil
 }
 
-// place gives a complete file its name in the store.
-func (s *Store) place(from, digest string, move func(from, to string) error) error {
-	to := s.path(digest)
-	dir := filepath.Dir(to)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+// put stores an open file, unless a sound blob is there. move gives it a name in a folder of blobs.
+func (s *Store) put(ctx context.Context, ref Ref, f *os.File, move func(from, to string) error) error {
+	if limit := s.driver.Limit(); ref.Size > limit {
+		return fmt.Errorf("%d bytes, %s takes %d: %w", ref.Size, s.URI(), limit, ErrTooLarge)
+	}
+	switch there, err := s.sound(ctx, ref, f); {
+	case err != nil || there:
+		return err
+	case s.files == nil:
+		return s.write(ctx, ref, f)
+	}
+	if err := s.driver.Delete(ctx, ref.SHA256); err != nil { // what is damaged would stand in the way
 		return err
 	}
-	if err := move(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := s.files.place(f.Name(), ref.SHA256, move)
+	if err == nil {
+		return f.Chmod(0o444)
+	}
+	return s.write(ctx, ref, f) // another file system, or one without links
+}
+
+// sound reports whether the store has the blob and its bytes are right.
+func (s *Store) sound(ctx context.Context, ref Ref, f *os.File) (bool, error) {
+	if s.files != nil {
+		a, errA := f.Stat()
+		b, errB := os.Stat(s.files.path(ref.SHA256))
+		if errA == nil && errB == nil && os.SameFile(a, b) { // read a moment ago
+			return true, nil
+		}
+	}
+	r, err := s.Get(ctx, ref.SHA256)
+	if err == nil {
+		defer r.Close()
+		_, err = io.Copy(io.Discard, r)
+	}
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// write sends the bytes and makes sure that they were those of the digest: the file may have changed since it was read.
+func (s *Store) write(ctx context.Context, ref Ref, f *os.File) error {
+	if err := s.driver.Write(ctx, ref, f); err != nil {
 		return err
 	}
-	for _, d := range []string{dir, s.dir} { // the names survive a power cut too
-		f, err := os.Open(d)
-		if err != nil {
-			return err
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return err
-		}
+	digest := sha256.New()
+	_, err := io.Copy(digest, &contextReader{ctx, io.NewSectionReader(f, 0, ref.Size+1)})
+	if err == nil && hex.EncodeToString(digest.Sum(nil)) != ref.SHA256 {
+		err = errors.New("the file changed meanwhile")
+	}
+	if err != nil {
+		return errors.Join(err, s.driver.Delete(context.WithoutCancel(ctx), ref.SHA256))
 	}
 	return nil
 }
 
-// Has reports whether the blob is there.
-func (s *Store) Has(digest string) bool {
+// Has reports whether the blob is there, without looking at its bytes.
+func (s *Store) Has(ctx context.Context, digest string) (bool, error) {
 	if !isDigest(digest) {
-		return false
+		return false, nil
 	}
-	info, err := os.Stat(s.path(digest))
-	return err == nil && info.Mode().IsRegular()
-}
-
-// Get reads a blob. At its end the reader gives ErrCorrupt instead of io.EOF where the bytes are not those of the digest; a reader that stops before
-// the end has checked nothing.
-func (s *Store) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
-	if !isDigest(digest) {
-		return nil, fmt.Errorf("blob %.70q: want 64 hexadecimal digits: %w", digest, ErrNotFound)
-	}
-	f, err := os.Open(s.path(digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s: %w", digest, ErrNotFound)
+	_, err := s.driver.Stat(ctx, digest)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get blob: %w", err)
+		return false, fmt.Errorf("look for blob %s: %w", digest, err)
 	}
-	return &reader{file: f, from: &contextReader{ctx, f}, digest: digest, hash: sha256.New()}, nil
-}
-
-// Fetch checks a blob and makes it the file path, which must not exist: a second name of the same bytes, or a copy.
-func (s *Store) Fetch(ctx context.Context, digest, path string) error {
-	r, err := s.Get(ctx, digest)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return err
-	}
-	if err := os.Link(s.path(digest), path); err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		if err != nil {
-			return fmt.Errorf("fetch blob: %w", err)
-		}
-		return nil
-	}
-	return s.copyOut(ctx, digest, path)
-}
-
-func (s *Store) copyOut(ctx context.Context, digest, path string) error {
-	r, err := s.Get(ctx, digest)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	f, err := os.CreateTemp(filepath.Dir(path), ".fetch-")
-	if err != nil {
-		return fmt.Errorf("fetch blob: %w", err)
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := io.Copy(f, r); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Chmod(0o444), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("fetch blob: %w", err)
-	}
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("fetch blob: %s: %w", path, fs.ErrExist)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("fetch blob: %w", err)
-	}
-	return nil
+	return true, nil
 }
 
 // Delete removes a blob; one that isn't there is no error.
-func (s *Store) Delete(digest string) error {
+func (s *Store) Delete(ctx context.Context, digest string) error {
 	if !isDigest(digest) {
 		return nil
 	}
-	if err := os.Remove(s.path(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete blob: %w", err)
+	if err := s.driver.Delete(ctx, digest); err != nil {
+		return fmt.Errorf("delete blob %s: %w", digest, err)
 	}
 	return nil
 }
 
 // List names every blob, in the order of their digests.
-func (s *Store) List() ([]Ref, error) {
-	paths, err := filepath.Glob(filepath.Join(globEscape(s.dir), "[0-9a-f][0-9a-f]", "*"))
+func (s *Store) List(ctx context.Context) ([]Ref, error) {
+	var refs []Ref
+	err := s.driver.List(ctx, func(r Ref) error {
+		refs = append(refs, r)
+		return ctx.Err()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
 	}
-	var refs []Ref
-	for _, path := range paths {
-		digest := filepath.Base(path)
-		info, err := os.Lstat(path)
-		if err != nil || !isDigest(digest) || !info.Mode().IsRegular() { // deleted meanwhile, or not ours
-			continue
-		}
-		refs = append(refs, Ref{SHA256: digest, Size: info.Size()})
-	}
-	slices.SortFunc(refs, func(a, b Ref) int {
-		if a.SHA256 < b.SHA256 {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(refs, func(a, b Ref) int { return strings.Compare(a.SHA256, b.SHA256) })
 	return refs, nil
 }
 
-// path of a blob: dir/ab/abcdef…, so that no folder grows long.
-func (s *Store) path(digest string) string { return filepath.Join(s.dir, digest[:2], digest) }
-
-// sweep removes what killed writers left. It is a courtesy: errors are of no consequence.
-func (s *Store) sweep() {
-	entries, _ := os.ReadDir(filepath.Join(s.dir, incoming))
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > stale {
-			_ = os.Remove(filepath.Join(s.dir, incoming, e.Name()))
-		}
+// Sweep removes what is left of writes that were broken off more than a day ago.
+func (s *Store) Sweep(ctx context.Context) error {
+	if err := errors.Join(sweep(s.scratch, stale), s.driver.Sweep(ctx, stale)); err != nil {
+		return fmt.Errorf("sweep blobs: %w", err)
 	}
+	return nil
 }
-
-// reader hashes what passes and checks it at the end.
-type reader struct {
-	file   *os.File
-	from   io.Reader
-	digest string
-	hash   hash.Hash
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	n, err := r.from.Read(p)
-	r.hash.Write(p[:n])
-	if err == io.EOF && hex.EncodeToString(r.hash.Sum(nil)) != r.digest {
-		return n, fmt.Errorf("blob %s: %w", r.digest, ErrCorrupt)
-	}
-	return n, err
-}
-
-func (r *reader) Close() error { return r.file.Close() }
 
 // contextReader ends with its context.
 type contextReader struct {
@@ -310,14 +272,10 @@ func isDigest(s string) bool {
 	return err == nil && len(b) == sha256.Size && hex.EncodeToString(b) == s
 }
 
-// globEscape keeps a folder's own name from being read as a pattern.
-func globEscape(s string) string {
-	var b []rune
-	for _, c := range s {
-		if c == '*' || c == '?' || c == '[' || c == '\\' {
-			b = append(b, '\\')
-		}
-		b = append(b, c)
+// exists reports whether a path names anything.
+func exists(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
-	return string(b)
+	return nil
 }

@@ -2,18 +2,13 @@ package blob
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"testing/iotest"
 	"time"
 )
 
@@ -26,112 +21,10 @@ func newStore(t *testing.T) *Store {
 	return s
 }
 
-func read(s *Store, digest string) (string, error) {
-	r, err := s.Get(context.Background(), digest)
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	return string(b), err
-}
-
-// leftovers of unfinished writes
-func leftovers(t *testing.T, s *Store) int {
-	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(s.dir, incoming))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
-func TestPutGet(t *testing.T) {
+// A killed writer can't clean up; the next start does, once nobody can still be writing.
+func TestLeftoversAreSwept(t *testing.T) {
 	s := newStore(t)
-	// FIPS 180-2, appendix B
-	const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-	for range 2 {
-		ref, err := s.Put(t.Context(), strings.NewReader("abc"))
-		if err != nil || ref != (Ref{abc, 3}) {
-			t.Fatalf("got %+v, %v", ref, err)
-		}
-	}
-	if got, err := read(s, abc); err != nil || got != "abc" {
-		t.Errorf("got %q, %v", got, err)
-	}
-	empty, err := s.Put(t.Context(), strings.NewReader(""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	refs, err := s.List()
-	if err != nil || !slices.Equal(refs, []Ref{{abc, 3}, empty}) {
-		t.Errorf("list: %+v, %v", refs, err)
-	}
-	if !s.Has(abc) || s.Has(strings.Repeat("0", 64)) || s.Has("../x") {
-		t.Error("Has")
-	}
-	if err := s.Delete(abc); err != nil {
-		t.Error(err)
-	}
-	if err := s.Delete(abc); err != nil {
-		t.Errorf("deleted twice: %v", err)
-	}
-	for _, digest := range []string{abc, "", "../../etc/passwd", strings.ToUpper(abc)} {
-		if _, err := s.Get(t.Context(), digest); !errors.Is(err, ErrNotFound) {
-			t.Errorf("%q: %v", digest, err)
-		}
-	}
-	if !strings.HasPrefix(s.URI(), "file:///") {
-		t.Errorf("URI %s", s.URI())
-	}
-}
-
-func TestDamageIsFound(t *testing.T) {
-	s := newStore(t)
-	data := make([]byte, 1<<20)
-	for i := range data {
-		data[i] = byte(rand.Uint32())
-	}
-	ref, err := s.Put(t.Context(), bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, damage := range map[string][]byte{"short": data[:len(data)-1], "flipped": append(slices.Clone(data[:len(data)-1]), data[len(data)-1]^1)} {
-		if err := os.Chmod(s.path(ref.SHA256), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(s.path(ref.SHA256), damage, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := read(s, ref.SHA256); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: read: %v", name, err)
-		}
-		target := filepath.Join(t.TempDir(), "model.safetensors")
-		if err := s.Fetch(t.Context(), ref.SHA256, target); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: fetch: %v", name, err)
-		}
-		if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: a file was left: %v", name, err)
-		}
-	}
-}
-
-func TestBrokenOffPutLeavesNothing(t *testing.T) {
-	s := newStore(t)
-	broken := errors.New("cable pulled")
-	if _, err := s.Put(t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
-		t.Errorf("got %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Put(ctx, strings.NewReader("x")); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if refs, err := s.List(); err != nil || len(refs) != 0 || leftovers(t, s) != 0 {
-		t.Errorf("left %+v and %d files, %v", refs, leftovers(t, s), err)
-	}
-	// A killed writer can't clean up; the next start does, once nobody can still be writing.
-	left := filepath.Join(s.dir, incoming, "put-killed")
+	left := filepath.Join(s.scratch, "put-killed")
 	if err := os.WriteFile(left, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +35,9 @@ func TestBrokenOffPutLeavesNothing(t *testing.T) {
 		if err := os.Chtimes(left, time.Time{}, time.Now().Add(-c.age)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(s.dir); err != nil || leftovers(t, s) != c.want {
-			t.Errorf("after %v: %d files left, %v", c.age, leftovers(t, s), err)
+		_, err := New(s.files.dir)
+		if entries, listed := os.ReadDir(s.scratch); err != nil || listed != nil || len(entries) != c.want {
+			t.Errorf("after %v: %v left, %v %v", c.age, entries, err, listed)
 		}
 	}
 }
@@ -173,14 +67,28 @@ func TestFilesShareTheirBytes(t *testing.T) {
 	if err := s.Fetch(t.Context(), ref.SHA256, to); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("fetched over a file: %v", err)
 	}
+	if err := s.download(t.Context(), ref.SHA256, to); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("copied over a file: %v", err)
+	}
 	other := filepath.Join(filepath.Dir(to), "c")
-	if err := s.copyOut(t.Context(), ref.SHA256, other); err != nil {
+	if err := s.download(t.Context(), ref.SHA256, other); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(other); err != nil || string(text) != "weights" {
-		t.Errorf("copied %q, %v", text, err)
+	part, err := os.Open(other)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := s.Delete(ref.SHA256); err != nil {
+	defer part.Close()
+	third := filepath.Join(filepath.Dir(to), "d") // as onto another file system
+	if err := copyTo(part, third); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{other, third} {
+		if text, err := os.ReadFile(path); err != nil || string(text) != "weights" {
+			t.Errorf("copied %q, %v", text, err)
+		}
+	}
+	if err := s.Delete(t.Context(), ref.SHA256); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(to); err != nil || string(text) != "weights" {
@@ -188,23 +96,54 @@ func TestFilesShareTheirBytes(t *testing.T) {
 	}
 }
 
-func TestWritersOfOneBlobAgree(t *testing.T) {
+func TestTreeRefuses(t *testing.T) {
+	digest := strings.Repeat("0", 64)
+	for _, c := range []struct {
+		what  string
+		files []file
+	}{
+		{"nothing", nil},
+		{"a way out", []file{{"../x", 1, digest}}},
+		{"a folder", []file{{"a/b", 1, digest}}},
+		{"the folder itself", []file{{".", 1, digest}}},
+		{"twice", []file{{"a", 1, digest}, {"a", 1, digest}}},
+		{"no digest", []file{{"a", 1, "x"}}},
+		{"a negative size", []file{{"a", -1, digest}}},
+		{"too many", make([]file, maxFiles+1)},
+	} {
+		data, err := json.Marshal(tree{c.files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseTree(data); err == nil {
+			t.Errorf("%s: taken", c.what)
+		}
+	}
 	s := newStore(t)
-	data := bytes.Repeat([]byte("spin"), 1<<16)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			if _, err := s.Put(t.Context(), bytes.NewReader(data)); err != nil {
-				t.Error(err)
+	long, err := s.Put(t.Context(), bytes.NewReader(make([]byte, maxManifest+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.FetchTree(t.Context(), long.SHA256, t.TempDir()); err == nil {
+		t.Error("a list of any length is read")
+	}
+	if _, err := s.PutTree(t.Context(), t.TempDir(), func(string) bool { return true }); err == nil || !strings.Contains(err.Error(), "a list of 0 files") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func FuzzTree(f *testing.F) {
+	f.Add([]byte(`{"files":[{"name":"a.json","size":1,"sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}]}`))
+	f.Add([]byte(`{"files":[{"name":"../a"}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parsed, err := parseTree(data)
+		if err != nil {
+			return
+		}
+		for _, file := range parsed.Files {
+			if path := filepath.Join("dir", file.Name); filepath.Dir(path) != "dir" || !isDigest(file.SHA256) {
+				t.Errorf("%q leads to %s", file.Name, path)
 			}
-		})
-	}
-	wg.Wait()
-	refs, err := s.List()
-	if err != nil || len(refs) != 1 || leftovers(t, s) != 0 {
-		t.Fatalf("%+v, %v", refs, err)
-	}
-	if got, err := read(s, refs[0].SHA256); err != nil || got != string(data) {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
+		}
+	})
 }

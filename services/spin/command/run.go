@@ -199,8 +199,8 @@ func placeCheckpoints(ctx context.Context, l *local, p *places, runID string) (m
 			return nil
 		}
 		for _, f := range m.GetFiles() {
-			if !l.blobs.Has(f.GetSha256()) {
-				return nil // retention has dropped it
+			if there, err := l.blobs.Has(ctx, f.GetSha256()); !there {
+				return err // retention has dropped it
 			}
 		}
 		dirs[name] = dir

@@ -2,8 +2,10 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/seed-8780d58e/spin/pkg/blob"
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -92,9 +94,14 @@ func kept(spec run.Spec, made []*event.Checkpoint, nll map[string]float64) map[s
 }
 
 // DropCheckpoints deletes the blobs of a run's checkpoints that keep refuses, but for those that any
-// other checkpoint names, of this run or of another. It returns the bytes that were freed.
+// other checkpoint names, of this run or of another, or that a run was submitted with. It returns the
+// bytes that were freed.
 func DropCheckpoints(ctx context.Context, conn *bus.Conn, blobs *blob.Store, id string, keep func(*event.Checkpoint) bool) (freed int64, err error) {
-	needed, dropped := map[string]bool{}, map[string]uint64{}
+	needed, err := sourceBlobs(ctx, conn, blobs)
+	if err != nil {
+		return 0, err
+	}
+	dropped := map[string]uint64{}
 	err = conn.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints}, func(d bus.Delivery) error {
 		m, ok := d.Message.(*event.Checkpoint)
 		if !ok {
@@ -113,19 +120,54 @@ func DropCheckpoints(ctx context.Context, conn *bus.Conn, blobs *blob.Store, id 
 		return 0, err
 	}
 	for digest, size := range dropped {
-		if needed[digest] || !blobs.Has(digest) {
+		if needed[digest] {
 			continue
 		}
-		err = errors.Join(err, blobs.Delete(digest))
-		freed += int64(size)
+		there, lookup := blobs.Has(ctx, digest)
+		if err = errors.Join(err, lookup); there {
+			err = errors.Join(err, blobs.Delete(ctx, digest))
+			freed += int64(size)
+		}
 	}
 	return freed, err
 }
 
-// SweepBlobs deletes every blob that no checkpoint names, such as a killed trainer leaves. No trainer
-// may be at work.
-func SweepBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (freed int64, err error) {
+// sourceBlobs are the blobs that runs were submitted with, their models and data.
+func sourceBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (map[string]bool, error) {
 	needed := map[string]bool{}
+	entries, err := conn.Control().List(ctx, run.KeyPattern)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		var r run.Run
+		if err := json.Unmarshal(e.Value, &r); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Key, err)
+		}
+		for _, path := range []string{r.Spec.Model.Path, r.Spec.Data.Path} {
+			digest, ok := strings.CutPrefix(path, blob.Scheme)
+			if !ok {
+				continue
+			}
+			of, err := blobs.TreeBlobs(ctx, digest)
+			if err != nil && !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrCorrupt) { // lost: nothing of it is needed
+				return nil, err
+			}
+			for _, digest := range of {
+				needed[digest] = true
+			}
+		}
+	}
+	return needed, nil
+}
+
+// SweepBlobs deletes every blob that no checkpoint names and no run was submitted with, such as a
+// killed trainer leaves, and what is left of broken transfers. No trainer may be at work.
+func SweepBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (freed int64, err error) {
+	needed, err := sourceBlobs(ctx, conn, blobs)
+	if err != nil {
+		return 0, err
+	}
 	err = conn.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints}, func(d bus.Delivery) error {
 		m, ok := d.Message.(*event.Checkpoint)
 		if !ok {
@@ -139,12 +181,12 @@ func SweepBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (freed i
 	if err != nil {
 		return 0, err
 	}
-	there, err := blobs.List()
+	there, err := blobs.List(ctx)
 	for _, b := range there {
 		if !needed[b.SHA256] {
-			err = errors.Join(err, blobs.Delete(b.SHA256))
+			err = errors.Join(err, blobs.Delete(ctx, b.SHA256))
 			freed += b.Size
 		}
 	}
-	return freed, err
+	return freed, errors.Join(err, blobs.Sweep(ctx))
 }
