@@ -93,7 +93,7 @@ func rules() []rule {
 			return in(from, "compute") && in(to, "compute") && to != "compute" && !in(to, backendOf(from)) && from != "compute/computetest"
 		}},
 		{"which backend is used is chosen at the top", func(from, to string) bool {
-			return in(to, "compute") && to != "compute" && !in(from, "compute", "services/process", "services/spin/command")
+			return in(to, "compute") && to != "compute" && !in(from, "compute", "services/process", "services/spin/command", "bench")
 		}},
 		{"model and engine know token ids, no text", func(from, to string) bool {
 			return in(from, "pkg/model", "pkg/engine") && in(to, "pkg/tokenizer", "pkg/chat", "pkg/dataset", "pkg/pretrained", "pkg/event")
