@@ -1,4 +1,5 @@
 //go:generate go run ./internal/gen
+//go:generate go run ./internal/neon/gen
 
 package cpu
 
