@@ -20,6 +20,9 @@ const (
 	TrainerStepped   = "trainer.stepped"   // the weights have changed, nothing of it is published
 	TrainerStep      = "trainer.step"      // a step is published, its pairs are not
 	TrainerPairs     = "trainer.pairs"     // and they are
+	TrainerSaving    = "trainer.saving"    // a save's files are named, none is stored
+	TrainerPut       = "trainer.put"       // they are stored, the save is still the one before
+	TrainerSaved     = "trainer.saved"     // it is this one
 	TrainerSealed    = "trainer.sealed"    // all games are there, and so is their digest
 	TrainerTrained   = "trainer.trained"   // the result's digest is in the state, its weights are nowhere
 	TrainerStored    = "trainer.stored"    // its weights are in the blob store, and nobody knows
@@ -45,7 +48,7 @@ const (
 // Points lists them all.
 func Points() []string {
 	return []string{
-		TrainerTaken, TrainerBase, TrainerStarted, TrainerQueued, TrainerCollected, TrainerStepped, TrainerStep, TrainerPairs, TrainerSealed,
+		TrainerTaken, TrainerBase, TrainerStarted, TrainerQueued, TrainerCollected, TrainerStepped, TrainerStep, TrainerPairs, TrainerSaving, TrainerPut, TrainerSaved, TrainerSealed,
 		TrainerTrained, TrainerStored, TrainerAnnounced, TrainerPublished, TrainerFinished,
 		GeneratorTaken, GeneratorLoaded, GeneratorPlayed, GeneratorGame, GeneratorPlayout,
 		EvaluatorTaken, EvaluatorScored, EvaluatorScore,

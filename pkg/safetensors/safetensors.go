@@ -66,6 +66,17 @@ func Open(path string) (*Model, error) {
 	return m, nil
 }
 
+// OpenFiles opens several files as one model.
+func OpenFiles(paths ...string) (*Model, error) {
+	m := &Model{tensors: make(map[string]Tensor)}
+	for _, path := range paths {
+		if err := m.addShard(path); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	return m, nil
+}
+
 // addIndex opens all shards. Their headers are the truth, as in transformers: a tensor that the index leaves out is taken
 // too, and one that is not where the index says is an error.
 func (m *Model) addIndex(path string) error {

@@ -1,11 +1,13 @@
 package train
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,6 +81,27 @@ func FreeDisk(dir string) (int64, error) {
 		return int64(stat.Bavail) * int64(stat.Bsize), nil
 	}
 }
+
+// withRoom calls f until a disk has room for it. What f had written of it is gone by then.
+func (l *lead) withRoom(ctx context.Context, what string, f func() error) error {
+	for told := false; ; told = true {
+		err := f()
+		if !noRoom(err) {
+			return err
+		}
+		if !told {
+			l.log.Error().Err(err).Str("run", l.run.ID).Msgf("no room for %s: the run waits for it; make room in %s", what, l.cfg.Scratch)
+		}
+		select {
+		case <-time.After(roomRetry):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// roomRetry is how often a full disk is tried again.
+const roomRetry = 2 * time.Second
 
 func size(n int64) string {
 	if n < 1<<30 {

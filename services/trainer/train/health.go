@@ -2,6 +2,8 @@ package train
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
 )
@@ -15,6 +17,27 @@ type health struct {
 
 	right, pairs int           // after the first step, while it is early
 	recent       []*event.Step // the newest few
+}
+
+// healthState is what a save keeps of it; the newest few steps come again soon.
+type healthState struct {
+	Right int      `json:"right"`
+	Pairs int      `json:"pairs"`
+	Told  []string `json:"told,omitempty"`
+}
+
+func (h *health) state() healthState {
+	if h == nil {
+		return healthState{}
+	}
+	return healthState{h.right, h.pairs, slices.Sorted(maps.Keys(h.told))}
+}
+
+func (h *health) restore(s healthState) {
+	h.right, h.pairs = s.Right, s.Pairs
+	for _, kind := range s.Told {
+		h.told[kind] = true
+	}
 }
 
 // alarm is one sign: kind is a subject token.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/seed-8780d58e/spin/compute"
@@ -23,7 +25,13 @@ type lead struct {
 	state      bus.State[run.Run]
 	iterations bus.State[run.Iteration]
 	run        run.Run
-	revision   uint64 // of run's key
+	revision   uint64     // of run's key
+	stating    sync.Mutex // holds back the journal, which asks whether we still lead, while the state changes
+
+	saver        *saver
+	journal      *journal
+	steps, pairs *stream // what the journal publishes to
+	replay       replay
 
 	base    *pretrained.Pretrained // the model that the run was given
 	prompts prompts
@@ -44,6 +52,10 @@ func (l *lead) play(ctx context.Context, id string) error {
 		return err
 	}
 	fault.Point(fault.TrainerTaken)
+	ctx, err := l.openBooks(ctx)
+	if err != nil {
+		return err
+	}
 	if err := l.bus.OpenQueue(ctx, id); err != nil {
 		return err
 	}
@@ -69,11 +81,39 @@ func (l *lead) play(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	if err := l.journal.flush(ctx); err != nil { // however long it takes: no step is dropped
+		return err
+	}
+	if err := l.saver.remove(ctx); err != nil {
+		return err
+	}
 	if err := l.bus.CloseQueue(ctx, id); err != nil {
 		return err
 	}
 	fault.Point(fault.TrainerFinished)
 	return l.command(ctx, run.Finish, "")
+}
+
+// openBooks takes over what is kept beside the run's state: the save, which fences off who led before,
+// and the streams, with what was left to publish. The context that it returns ends when the run is
+// found to be somebody else's.
+func (l *lead) openBooks(ctx context.Context) (context.Context, error) {
+	var err error
+	if l.saver, err = l.openSaver(ctx); err != nil {
+		return ctx, err
+	}
+	if l.steps, err = l.openStream(ctx, event.Steps, &event.Step{RunId: l.run.ID}); err != nil {
+		return ctx, err
+	}
+	if l.pairs, err = l.openStream(ctx, event.Pairs, &event.PairTraces{RunId: l.run.ID}); err != nil {
+		return ctx, err
+	}
+	training, end := context.WithCancelCause(ctx)
+	if l.journal, err = openJournal(ctx, l.scratch(l.run.ID, "journal"), l.cfg.JournalBytes, l.send, end, l.log); err != nil {
+		end(err)
+		return ctx, err
+	}
+	return training, l.replayJournal(training)
 }
 
 // take reads the run, and marks it as running on this engine.
@@ -117,14 +157,16 @@ func (l *lead) giveUp(ctx context.Context, cause error) error {
 	if errors.Is(cause, ErrBlocked) {
 		c, kind = run.Block, "blocked"
 	}
-	l.event(ctx, event.Level_LEVEL_ALARM, kind, uint32(l.run.Iteration), cause.Error())
 	if err := l.command(ctx, c, cause.Error()); err != nil {
 		return fmt.Errorf("record that the run is %s: %w", kind, err)
 	}
+	l.event(ctx, event.Level_LEVEL_ALARM, kind, uint32(l.run.Iteration), cause.Error())
 	return nil
 }
 
 func (l *lead) swap(ctx context.Context, next run.Run) error {
+	l.stating.Lock()
+	defer l.stating.Unlock()
 	revision, err := l.state.Swap(ctx, run.Key(next.ID), next, l.revision)
 	if err != nil {
 		return err
@@ -162,8 +204,9 @@ func (t *turn) apply(ctx context.Context, events ...run.Event) error {
 }
 
 // stage plays one stage, unless its state says that it is done, and returns the weights it ends
-// with. learn trains l.policy and returns the number of steps.
-func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from theta, learn func(context.Context, *turn) (int, error)) (theta, error) {
+// with. learn trains l.policy, from where
+// a save left it, and returns where it ends.
+func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from theta, learn func(context.Context, *turn) (cursor, error)) (theta, error) {
 	t := &turn{key: run.IterationKey(l.run.ID, stage, number), lead: l}
 	var err error
 	t.Iteration, t.revision, err = l.iterations.Load(ctx, t.key)
@@ -181,7 +224,7 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	case t.Phase == run.Evaluating: // its weights are published
 		l.drop()
 		return theta{t.Result, t.Manifest}, t.apply(ctx, run.Evaluated{})
-	default: // what an earlier leader began starts again from its opponent: equal bits make that safe
+	default: // what an earlier leader began goes on from its save, or starts again from its opponent
 		t.Iteration = restarted(t.Iteration)
 	}
 	l.run.Stage, l.run.Iteration = stage, number
@@ -200,24 +243,31 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 		return theta{}, err
 	}
 	began := time.Now()
-	steps, err := learn(ctx, t)
+	at, err := learn(ctx, t)
 	if err != nil {
 		return theta{}, fmt.Errorf("%s %d: %w", stage, number, err)
 	}
-	to, err := l.publishPolicy(ctx, t, steps)
+	l.journal.flushWithin(ctx, settleWithin)
+	if err := l.saver.secure(ctx); err != nil {
+		return theta{}, err
+	}
+	to, err := l.publishPolicy(ctx, t, at)
 	if err != nil {
 		return theta{}, err
 	}
 	fault.Point(fault.TrainerPublished)
+	if err := l.saver.finish(ctx); err != nil {
+		return theta{}, err
+	}
 	if err := l.Retain(ctx, l.run.ID); err != nil && ctx.Err() == nil { // a full disk will say so itself
 		l.log.Warn().Err(err).Str("run", l.run.ID).Msg("drop old checkpoints")
 	}
-	l.log.Info().Str("run", l.run.ID).Str("stage", string(stage)).Int("iteration", number).Int("steps", steps).
+	l.log.Info().Str("run", l.run.ID).Str("stage", string(stage)).Int("iteration", number).Int("steps", at.Step).
 		Str("weights", to.digest[:12]).Dur("took", time.Since(began)).Msg("stage done")
 	return to, t.apply(ctx, run.Evaluated{})
 }
 
-// restarted is an interrupted turn as it is played again: from its beginning, with its holes.
+// restarted is an interrupted turn as it is taken up again, with its holes.
 func restarted(it run.Iteration) run.Iteration {
 	next := run.NewIteration(it.Run, it.Stage, it.Number)
 	next.Attempt, next.Holes = it.Attempt+1, it.Holes
@@ -269,6 +319,15 @@ func (l *lead) drop() {
 }
 
 func (l *lead) close() {
+	if l.journal != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
+		defer cancel()
+		l.journal.flushWithin(ctx, settleWithin)
+		l.journal.close()
+	}
+	if l.run.ID != "" {
+		os.RemoveAll(l.scratch(l.run.ID, ""))
+	}
 	l.drop()
 	if l.base != nil {
 		l.base.Close()

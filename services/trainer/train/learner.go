@@ -6,10 +6,12 @@ package train
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/optim"
+	"github.com/seed-8780d58e/spin/pkg/safetensors"
 	"github.com/seed-8780d58e/spin/pkg/spin"
 )
 
@@ -282,8 +284,78 @@ func (l *Learner) Score(games []Game) error {
 // Model is what the learner trains.
 func (l *Learner) Model() *model.Model { return l.model }
 
-// Optimizer holds the moments, for a checkpoint in the middle of an iteration.
-func (l *Learner) Optimizer() *optim.Optimizer { return l.optimizer }
+// State lists what a save in the middle of an iteration must hold beside Steps: masters under their own
+// names, each moment under its parameter's name and torch's for the moment, all F32.
+func (l *Learner) State() []safetensors.Tensor {
+	var all []safetensors.Tensor
+	for _, p := range l.model.Params() {
+		if p.Trainable() {
+			all = append(all, safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: p.Shape()})
+		}
+	}
+	for name, t := range l.optimizer.Moments() {
+		all = append(all, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: []int{t.Rows, t.Cols}})
+	}
+	return all
+}
+
+// Steps counts the optimizer's steps, those before a Resume included.
+func (l *Learner) Steps() int { return l.optimizer.Steps() }
+
+// ReadState reads a tensor of State, between two steps.
+func (l *Learner) ReadState(name string, dst []float32) error {
+	t, err := l.stateTensor(name)
+	if err != nil {
+		return err
+	}
+	return compute.Read(l.pass.Backend(), dst, t)
+}
+
+// Resume sets the learner to where another one was after so many steps: read fills each tensor of State.
+func (l *Learner) Resume(steps int, read func(name string, dst []float32) error) error {
+	var values []float32
+	for _, s := range l.State() {
+		values = slices.Grow(values[:0], s.Len())[:s.Len()]
+		if err := read(s.Name, values); err != nil {
+			return err
+		}
+		t, err := l.stateTensor(s.Name)
+		if err != nil {
+			return err
+		}
+		if _, moment := l.moment(s.Name); moment {
+			compute.Write(l.pass.Backend(), t, values)
+		} else if err := l.model.WriteMaster(l.pass.Backend(), s.Name, values); err != nil {
+			return err
+		}
+	}
+	l.model.Refresh(l.pass.Backend())
+	l.optimizer.Resume(steps)
+	return nil
+}
+
+// stateTensor finds a tensor of State.
+func (l *Learner) stateTensor(name string) (compute.Tensor, error) {
+	t, found := l.moment(name)
+	for _, p := range l.model.Params() {
+		if !found && p.Trainable() && p.Name == name {
+			t, found = p.Master, true
+		}
+	}
+	if !found || t.DType != compute.F32 {
+		return compute.Tensor{}, fmt.Errorf("%s is no F32 state of this training", name)
+	}
+	return t, nil
+}
+
+func (l *Learner) moment(name string) (compute.Tensor, bool) {
+	for n, t := range l.optimizer.Moments() {
+		if n == name {
+			return t, true
+		}
+	}
+	return compute.Tensor{}, false
+}
 
 // Bytes is the device memory of the pass and the optimizer, the model's own left out.
 func (l *Learner) Bytes() int64 { return l.pass.Bytes() + l.arena.Peak() }

@@ -37,6 +37,35 @@ func (l *lead) event(ctx context.Context, level event.Level, kind string, iterat
 	}
 }
 
+// alarm is event for what training itself sees: it waits for nobody, and a trainer that takes the same
+// step again says it once.
+func (l *lead) alarm(ctx context.Context, level event.Level, kind string, iteration uint32, message string) error {
+	l.log.Warn().Str("run", l.run.ID).Str("kind", kind).Msg(message)
+	return l.journal.add(ctx, &event.Event{
+		Id: fmt.Sprintf("%s-%s-%d", l.run.ID, kind, iteration), RunId: l.run.ID, Service: "trainer", Kind: kind, Level: level, Iteration: iteration, Message: message,
+		Circumstance: l.circumstance(1),
+	})
+}
+
+// send publishes what comes out of the journal.
+func (l *lead) send(ctx context.Context, m event.Message) (err error) {
+	switch m := m.(type) {
+	case *event.Event:
+		return l.bus.Append(ctx, m, m.GetId())
+	case *event.Step:
+		if _, err = l.publishNext(ctx, l.steps, m); err == nil {
+			fault.Point(fault.TrainerStep)
+		}
+	case *event.PairTraces:
+		if _, err = l.publishNext(ctx, l.pairs, m); err == nil {
+			fault.Point(fault.TrainerPairs)
+		}
+	default:
+		err = fmt.Errorf("%s in the journal", event.Schema(m))
+	}
+	return err
+}
+
 // place says which step of a run it is.
 type place struct {
 	phase              event.Phase
@@ -47,8 +76,7 @@ type place struct {
 	health             *health // of the iteration; nil where no game is played
 }
 
-// publishStep publishes what a step did, in total and pair by pair. A step that an earlier leader
-// published says the same, and counts as published.
+// publishStep tells what a step did, in total and pair by pair.
 func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began time.Time) error {
 	c := l.circumstance(at.attempt)
 	c.Seconds = time.Since(began).Seconds()
@@ -64,16 +92,16 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 		m.LogpReal, m.LogpGenerated = out.LogPReal(), out.LogPGenerated()
 		m.OpponentLogpReal, m.OpponentLogpGenerated = out.OpponentLogPReal(), out.OpponentLogPGenerated()
 	}
-	fault.Point(fault.TrainerStepped)
-	if _, err := l.publishOver(ctx, m); err != nil {
+	if err := l.journal.add(ctx, m); err != nil {
 		return err
 	}
-	fault.Point(fault.TrainerStep)
 	if len(out.Traces) == 0 {
 		return nil
 	}
 	for _, a := range at.health.see(m) {
-		l.event(ctx, event.Level_LEVEL_ALARM, a.kind, m.Iteration, a.message)
+		if err := l.alarm(ctx, event.Level_LEVEL_ALARM, a.kind, m.Iteration, a.message); err != nil {
+			return err
+		}
 	}
 	traces := &event.PairTraces{RunId: l.run.ID, Iteration: at.iteration, Epoch: uint32(at.epoch), Step: uint32(at.step), Beta: at.beta, Circumstance: c}
 	for _, t := range out.Traces {
@@ -83,36 +111,7 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 			OpponentRealLogp: t.OpponentReal, OpponentGeneratedLogp: t.OpponentGenerated, Loss: t.Loss, Margin: t.Margin,
 		})
 	}
-	_, err := l.publishOver(ctx, traces)
-	fault.Point(fault.TrainerPairs)
-	return err
-}
-
-// publishOver publishes m over what its subject holds, and returns its sequence. A first try expects
-// nothing there; only a trainer that took over meets something, which counts as published where it
-// says the same.
-func (l *lead) publishOver(ctx context.Context, m event.Message) (uint64, error) {
-	seq, err := l.bus.PublishExpected(ctx, m, 0)
-	if !errors.Is(err, bus.ErrFenced) {
-		return seq, err
-	}
-	_, last, err := l.bus.Last(ctx, m)
-	if err != nil && !errors.Is(err, event.ErrInvalid) {
-		return 0, err
-	}
-	return l.bus.PublishExpected(ctx, m, last)
-}
-
-// trainedTokens is the sum over all SPIN steps of the run.
-func (l *lead) trainedTokens(ctx context.Context) (int, error) {
-	tokens := 0
-	err := l.bus.Read(ctx, bus.ReadConfig{Stream: bus.Steps, Filters: []string{event.Filter(l.run.ID, event.Steps)}}, func(d bus.Delivery) error {
-		if m, ok := d.Message.(*event.Step); ok && m.GetPhase() == event.Phase_PHASE_SPIN {
-			tokens += int(m.GetTokens())
-		}
-		return d.Err
-	})
-	return tokens, err
+	return l.journal.add(ctx, traces)
 }
 
 // publishBase makes the model that the run was given a checkpoint like all others.
@@ -128,13 +127,13 @@ func (l *lead) publishBase(ctx context.Context) (theta, error) {
 
 // publishPolicy saves what a stage has trained, and announces it: θ_{t+1} of iteration t, θ_0 of
 // fine-tuning.
-func (l *lead) publishPolicy(ctx context.Context, t *turn, steps int) (theta, error) {
+func (l *lead) publishPolicy(ctx context.Context, t *turn, at cursor) (theta, error) {
 	src := Weights(l.policy.model, l.policy.files)
 	digest, err := checkpoint.Digest(src)
 	if err != nil {
 		return theta{}, err
 	}
-	if err := t.apply(ctx, run.Trained{Result: digest, Steps: steps}); err != nil {
+	if err := t.apply(ctx, run.Trained{Result: digest, Steps: at.Step, Tokens: at.Tokens}); err != nil {
 		return theta{}, err
 	}
 	fault.Point(fault.TrainerTrained)
@@ -170,17 +169,24 @@ func (l *lead) publishCheckpoint(ctx context.Context, m *event.Checkpoint, src c
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return theta{}, err
 	}
-	defer os.RemoveAll(filepath.Dir(dir))
-	if err := l.base.Write(dir, src, "", true); err != nil {
-		return theta{}, err
-	}
-	if m.Files, err = l.putFiles(ctx, dir); err != nil {
+	defer os.RemoveAll(dir)
+	err = l.withRoom(ctx, "a checkpoint", func() (err error) {
+		if err = l.base.Write(dir, src, "", true); err == nil {
+			m.Files, err = l.putFiles(ctx, dir)
+		}
+		return err
+	})
+	if err != nil {
 		return theta{}, err
 	}
 	fault.Point(fault.TrainerStored)
 	m.Dtype, m.Fingerprint, m.TemplateId = l.run.Spec.Engine.DType, l.fingerprint(), l.base.Template.ID()
 	m.Uri, m.Circumstance = l.blobs.URI(), l.circumstance(attempt)
-	seq, err := l.publishOver(ctx, m)
+	checkpoints, err := l.openStream(ctx, event.Checkpoints, m)
+	if err != nil {
+		return theta{}, err
+	}
+	seq, err := l.publishNext(ctx, checkpoints, m)
 	return theta{m.WeightsSha256, seq}, err
 }
 

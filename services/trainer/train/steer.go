@@ -45,7 +45,7 @@ func (s *Service) standStill(ctx context.Context, id string) (bool, error) {
 	case now.Status == run.Halted:
 		return true, s.bus.PauseQueue(ctx, id)
 	case now.Status == run.Aborted:
-		return true, s.bus.CloseQueue(ctx, id)
+		return true, errors.Join(DropSave(ctx, s.bus, s.blobs, id), s.bus.CloseQueue(ctx, id))
 	}
 	return false, nil
 }
