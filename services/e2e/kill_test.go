@@ -31,7 +31,16 @@ func TestMain(m *testing.M) {
 	if line := os.Getenv(spinArgs); line != "" {
 		os.Exit(spin(line))
 	}
-	os.Exit(m.Run())
+	if config := os.Getenv(engine); config != "" {
+		if err := serveClickHouse(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	sum.print(os.Stdout)
+	os.Exit(code)
 }
 
 func spin(line string) int {

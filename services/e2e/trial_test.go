@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-8780d58e/spin/pkg/run"
+)
+
+// chaos makes the trials long: `make chaos`. Their short forms are part of `make test`.
+var chaos = flag.Bool("chaos", false, "run the long form of the trials")
+
+// trial is one row of deploy/RELIABILITY.md.
+type trial struct {
+	name string
+	run  func(t *testing.T, bin binaries, spec run.Spec, want result) (figure string)
+}
+
+// TestTrials holds what the design promises of a fleet whose processes die, hang and come and go: the
+// same weights and the same rows as in a run that nobody disturbed. Each trial is a broker, a
+// ClickHouse and the services' own binaries, as processes over TCP.
+func TestTrials(t *testing.T) {
+	bin := buildBinaries(t)
+	spec := newSpec(t, dataset(t))
+	want := undisturbed(t, bin, spec)
+	for _, tr := range []trial{
+		{"kills", trialKills},
+	} {
+		t.Run(tr.name, func(t *testing.T) {
+			began := time.Now()
+			figure := tr.run(t, bin, spec, want)
+			sum.add(line{tr.name, figure, time.Since(began), !t.Failed()})
+			t.Log(figure)
+		})
+	}
+}
+
+// undisturbed is what the run comes to when everybody lives.
+func undisturbed(t *testing.T, bin binaries, spec run.Spec) result {
+	t.Helper()
+	d := deploy(t, bin, setup{})
+	d.fleet(1)
+	id := d.submit(spec)
+	d.finish(id, time.Minute)
+	r := d.settled(id, spec)
+	d.exact(id, spec)
+	d.stop()
+	return r
+}
+
+// sum is what the trials came to, for the last lines of the test's output.
+var sum summaryLines
+
+type summaryLines struct {
+	mu    sync.Mutex
+	lines []line
+}
+
+type line struct {
+	trial, figure string
+	took          time.Duration
+	passed        bool
+}
+
+func (s *summaryLines) add(l line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, l)
+}
+
+func (s *summaryLines) print(w io.Writer) {
+	if len(s.lines) == 0 {
+		return
+	}
+	passed, took := 0, time.Duration(0)
+	for _, l := range s.lines {
+		verdict := "FAILED"
+		if l.passed {
+			verdict = "passed"
+			passed++
+		}
+		took += l.took
+		fmt.Fprintf(w, "%-28s %s %6.1fs  %s\n", l.trial, verdict, l.took.Seconds(), l.figure)
+	}
+	fmt.Fprintf(w, "trials: %d of %d passed in %v\n", passed, len(s.lines), took.Round(time.Second))
+}
