@@ -224,11 +224,9 @@ func (e *Engine) deliver() {
 		id := e.ids[i]
 		a.IDs, a.Logps = append(a.IDs, id), append(a.Logps, e.logps[i])
 		q.last = id
-		if g.req.OnToken != nil {
-			g.req.OnToken(q.draw, id)
-		}
+		more := g.req.OnToken == nil || g.req.OnToken(q.draw, id)
 		switch {
-		case slices.Contains(g.req.Stop, id):
+		case !more || slices.Contains(g.req.Stop, id):
 			a.Finish = FinishStop
 		case len(a.IDs) == g.req.MaxNew:
 			a.Finish = FinishLength

@@ -26,15 +26,16 @@ type Request struct {
 	Iteration uint32
 	Index     uint32
 	FirstDraw uint32
-	// OnToken, where not nil, is told each token as it is drawn.
-	OnToken func(draw int, id int32)
+	// OnToken, where not nil, is told each token as it is drawn, and says whether the answer goes on:
+	// a caller that knows text ends it at a text. Then it must say so of the request alone.
+	OnToken func(draw int, id int32) (more bool)
 }
 
 // Finish is why an answer ended.
 type Finish string
 
 const (
-	FinishStop   Finish = "stop"   // the model drew a stop token, which is the answer's last
+	FinishStop   Finish = "stop"   // the model drew a stop token, which is the answer's last, or OnToken ended it
 	FinishLength Finish = "length" // MaxNew was reached
 )
 

@@ -1,11 +1,15 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Scored is one answer's statistics under the model.
 type Scored struct {
 	Logps   []float32 // log p of each token, in nats
 	Entropy float64   // mean entropy of the distributions that predicted them, in nats per token
+	Greedy  bool      // each token is the most probable one: what decoding at temperature 0 gives
 }
 
 // Score runs trees forward, as many at a time as the pass holds, and calls yield for each answer in
@@ -34,7 +38,7 @@ func (p *Pass) Score(trees []Tree, yield func(tree, answer int, s Scored)) error
 		for t := from; t < next; t++ {
 			for a := range trees[t].Answers {
 				span := b.Answers[i]
-				yield(t, a, p.scored(logps, span))
+				yield(t, a, p.scored(&b, logps, span))
 				i++
 			}
 		}
@@ -43,17 +47,18 @@ func (p *Pass) Score(trees []Tree, yield func(tree, answer int, s Scored)) error
 }
 
 // scored is the statistics of one answer. Logps are exact: F32 is what the device computed.
-func (p *Pass) scored(logps []float64, span Span) Scored {
+func (p *Pass) scored(b *Batch, logps []float64, span Span) Scored {
 	h := p.hostF32[span.From:span.To]
 	sum := 0.0
+	greedy := slices.Equal(p.Argmax()[span.From:span.To], b.Targets[span.From:span.To])
 	for i := range h {
 		h[i] = float32(logps[span.From+i])
 		sum += p.entropies[span.From+i]
 	}
-	return Scored{Logps: h, Entropy: sum / float64(len(h))}
+	return Scored{Logps: h, Entropy: sum / float64(len(h)), Greedy: greedy}
 }
 
 // Scored is Score's statistics of one answer of the last LogProbs' batch.
 func (p *Pass) Scored(b *Batch, answer int) Scored {
-	return p.scored(p.logps[:p.targets], b.Answers[answer])
+	return p.scored(b, p.logps[:p.targets], b.Answers[answer])
 }

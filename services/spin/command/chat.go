@@ -109,7 +109,7 @@ func (t *conversation) answer(ctx context.Context, message string) error {
 	err = t.e.Submit(&engine.Request{
 		ID: "chat", Prompt: prompt, Draws: 1, MaxNew: min(t.maxNew, room), Stop: t.p.Stops(),
 		Temperature: t.temperature, TopP: t.topP, TopK: t.topK, Seed: t.seed, Index: uint32(len(t.turns)),
-		OnToken: func(_ int, id int32) { write(stream.Next(id)) },
+		OnToken: func(_ int, id int32) bool { write(stream.Next(id)); return true },
 	})
 	if err != nil {
 		return badInput(err)
