@@ -32,6 +32,10 @@ const (
 	maxNested = 1 << 16
 )
 
+// HoleUnplayable is the reason of a hole that max_missing allowed, and of one that a person made without giving another: the same hole has the same
+// digest, whoever made it.
+const HoleUnplayable = "no generator could play it"
+
 // ErrInvalid is wrapped by every error about a message's bytes or fields: retrying can't help.
 var ErrInvalid = errors.New("invalid message")
 

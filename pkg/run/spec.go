@@ -31,7 +31,7 @@ type Spec struct {
 	SPIN       SPIN     `json:"spin"`       // the game
 	LoRA       LoRA     `json:"lora"`       // rank 0: full fine-tuning
 	Engine     Engine   `json:"engine"`     // arithmetic
-	// MaxMissing is how many games of an iteration may become holes without a person's word. Not built yet: 0.
+	// MaxMissing is how many games of an iteration may become holes without a person's word.
 	MaxMissing int `json:"max_missing"`
 	// StopWhen lets the trainer wait for the scores of θ_t before it plays iteration t, and end the run early. Not built yet: off.
 	StopWhen  StopWhen  `json:"stop_when"`
@@ -91,7 +91,7 @@ type SPIN struct {
 	Schedule    string             `json:"schedule"`
 	MaxGradNorm float64            `json:"max_grad_norm"` // 0: no clipping
 	// OpponentLogps says who scores the pairs under θ_t: generator, with the game; or trainer, in a pass of its own after sealing, for fleets whose
-	// engines differ from the trainer's (not built yet).
+	// engines differ from the trainer's.
 	OpponentLogps string `json:"opponent_logps"`
 }
 

@@ -97,9 +97,7 @@ func TestParseRefuses(t *testing.T) {
 		{"size", "engine: {memory: 4GB}\n", "4GB"},
 		{"stop without figures", "data: {heldout: 0}\nstop_when: {no_gain: true}\n", "needs held-out prompts"},
 		{"digest", "model: {sha256: abc}\n", "model.sha256"},
-		{"what is not built", "max_missing: 1\n", "max_missing is 1: holes are not built yet"},
 		{"stopping early", "stop_when: {no_gain: true}\n", "stop_when: stopping early is not built yet"},
-		{"scoring by the trainer", "spin: {opponent_logps: trainer}\n", "spin.opponent_logps is \"trainer\": not built yet"},
 	} {
 		_, err := Parse("run.yaml", []byte(c.text))
 		if err == nil {

@@ -108,9 +108,7 @@ func (s Spec) Validate() error {
 
 // validateBuilt refuses what no trainer does yet: a setting is never passed over in silence.
 func (s Spec) validateBuilt(r *rules) {
-	r.that(s.MaxMissing == 0, "max_missing is %d: holes are not built yet, want 0", s.MaxMissing)
 	r.that(!s.StopWhen.Waits(), "stop_when: stopping early is not built yet, leave it out")
-	r.that(s.SPIN.OpponentLogps == "generator", "spin.opponent_logps is %q: not built yet, want generator", s.SPIN.OpponentLogps)
 }
 
 func (s Spec) validateSFT(r *rules) {

@@ -62,9 +62,12 @@ type Service struct {
 	log      zerolog.Logger
 
 	mu      sync.Mutex
-	player  *player  // of the weights in use; nil before the first task
-	loading *loading // other weights on their way; nil: none
-	refused string   // the last run that another engine must play
+	player  *player       // of the weights in use; nil before the first task
+	line    []*party      // tasks that wait for other weights, in the order in which they get the device
+	loading bool          // the first party's weights
+	moved   chan struct{} // closed and replaced when any of it changes
+	loads   sync.WaitGroup
+	refused string // the last run that another engine must play
 }
 
 // New makes a generator that plays with what weights loads.
@@ -72,24 +75,41 @@ func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zero
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log}, nil
+	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log, moved: make(chan struct{})}, nil
 }
 
 // Run serves tasks until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var member sync.WaitGroup
+	member.Go(func() { s.join(ctx) })
+	defer member.Wait()
 	work := func(task context.Context, lease *bus.Lease) error { return s.handle(ctx, task, lease) }
 	err := s.bus.Work(ctx, bus.WorkConfig{Instance: s.instance, Slots: s.cfg.Slots, Service: "generator"}, work)
-	s.mu.Lock()
-	last := s.loading // no task is left that could start another
-	s.mu.Unlock()
-	if last != nil {
-		<-last.done
-	}
+	s.loads.Wait() // no task is left that could start another
 	if s.player != nil {
 		s.player.stop()
 		s.player = nil
 	}
 	return err
+}
+
+// join says that this generator is there, so that a trainer knows whether anybody could help a slow one.
+// What it plays does not depend on it.
+func (s *Service) join(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.bus.Join(ctx, "generator", s.instance, func(ctx context.Context) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Warn().Err(err).Msg("join the fleet")
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // handle plays one task. service is the generator's own life, ctx the task's.
@@ -104,19 +124,24 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	if err != nil {
 		return err
 	}
-	defer p.leave()
+	defer s.leave(p)
 	fault.Point(fault.GeneratorLoaded)
 	games, err := p.play(ctx, lease)
 	if err != nil {
 		return err
 	}
 	fault.Point(fault.GeneratorPlayed)
+	unplayable := &bus.Unplayable{}
 	for _, g := range games {
 		g.Circumstance.Instance, g.Circumstance.Attempt = s.instance, lease.Attempt
 		ack, err := s.bus.PublishOnce(ctx, g)
 		if errors.Is(err, bus.ErrFull) { // no fault of the prompt's: it must not become a dead letter
 			s.log.Warn().Err(err).Str("run", g.RunId).Msg("no room for a game; the task goes back")
 			return fmt.Errorf("%w: %w", err, bus.ErrRelease)
+		}
+		if errors.Is(err, event.ErrInvalid) { // too large for a message: so it would be the next time
+			unplayable.Prompts, unplayable.Reason = append(unplayable.Prompts, g.GetPromptId()), err.Error()
+			continue
 		}
 		if err != nil {
 			return err
@@ -129,6 +154,9 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 		lease.Progress()
 	}
 	fault.Point(fault.GeneratorPlayout)
+	if len(unplayable.Prompts) > 0 {
+		return unplayable
+	}
 	return nil
 }
 
@@ -141,84 +169,6 @@ func (s *Service) warnOnce(runID, engine string, wanted []string) {
 	}
 	s.refused = runID
 	s.log.Warn().Str("run", runID).Str("engine", engine).Strs("wanted", wanted).Msg("this engine may not play the run's games: another instruction set or --dtype than its trainer's")
-}
-
-// loading is weights on their way to the device.
-type loading struct {
-	done chan struct{}
-	err  error
-}
-
-// playerFor returns the player of the task's weights. Where others are loaded it changes them when
-// no task with those is in hand. Loading is not any one task's: it takes longer than a lease, and
-// all that wait for it renew theirs. The caller leaves the player.
-func (s *Service) playerFor(service, ctx context.Context, lease *bus.Lease) (*player, error) {
-	chunk := lease.Chunk
-	for {
-		s.mu.Lock()
-		if p := s.player; p != nil && p.digest == chunk.GetWeightsSha256() && p.err() == nil {
-			p.enter()
-			s.mu.Unlock()
-			return p, nil
-		}
-		if s.loading == nil {
-			if s.player != nil && s.player.busy() {
-				s.mu.Unlock()
-				return nil, fmt.Errorf("tasks with other weights are in hand: %w", bus.ErrRelease)
-			}
-			s.loading = &loading{done: make(chan struct{})}
-			go s.load(service, s.loading, chunk)
-		}
-		wait := s.loading
-		s.mu.Unlock()
-		if err := wait.wait(ctx, lease); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// wait blocks until the weights are there, or are known not to come.
-func (l *loading) wait(ctx context.Context, lease *bus.Lease) error {
-	alive := time.NewTicker(time.Second)
-	defer alive.Stop()
-	for {
-		select {
-		case <-l.done:
-			return l.err
-		case <-alive.C:
-			lease.Progress()
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// load replaces the player by one with the chunk's weights.
-func (s *Service) load(ctx context.Context, l *loading, chunk *event.Chunk) {
-	s.mu.Lock()
-	old := s.player
-	s.player = nil
-	s.mu.Unlock()
-	if old != nil {
-		old.stop()
-	}
-	loaded, err := s.weights.Get(ctx, chunk.GetRunId(), chunk.GetWeightsSha256())
-	var next *player
-	switch {
-	case errors.Is(err, weights.ErrNotPublished):
-		l.err = fmt.Errorf("%w: %w", err, bus.ErrRelease)
-	case err != nil:
-		l.err = err
-	case loaded.Template.ID() != chunk.GetTemplateId():
-		l.err = fmt.Errorf("the checkpoint's chat template is %s, the task wants %s", loaded.Template.ID(), chunk.GetTemplateId())
-		loaded.Release()
-	default:
-		next = s.newPlayer(loaded, int(chunk.GetDraws()))
-	}
-	s.mu.Lock()
-	s.player, s.loading = next, nil
-	s.mu.Unlock()
-	close(l.done)
 }
 
 // decoderConfig sizes the cache for the model, and for the draws of a prompt, which run at once.

@@ -54,8 +54,8 @@ func (s *Service) newPlayer(w *weights.Loaded, draws int) *player {
 	return p
 }
 
-func (p *player) enter() { p.count(1) }
-func (p *player) leave() { p.count(-1) }
+func (p *player) enter(tasks int) { p.count(tasks) }
+func (p *player) leave()          { p.count(-1) }
 
 func (p *player) count(n int) {
 	p.mu.Lock()
@@ -63,7 +63,14 @@ func (p *player) count(n int) {
 	p.mu.Unlock()
 }
 
+// plays reports whether tasks of these weights can be played; none can on a nil player.
+func (p *player) plays(digest string) bool { return p != nil && p.digest == digest && p.err() == nil }
+
+// busy reports whether tasks are in hand.
 func (p *player) busy() bool {
+	if p == nil {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.inside > 0

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,48 +18,70 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/fault"
+	"github.com/seed-8780d58e/spin/pkg/fleet"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/spin"
 )
 
 // games are those of one iteration, collected from the stream as they come and handed to training
-// in its own order.
+// in its own order. What a game is, is settled by its subject: the first write there is a game or a
+// hole, for ever; one that the run did not ask for is taken away again (refuse.go).
 type games struct {
-	lead  *lead
-	turn  *turn
-	holes map[string]bool
-	kept  map[string][]*event.Draw // of t−1, by prompt
-	again map[string]uint32        // prompts that were dead letters before this attempt, and how often
+	lead *lead
+	turn *turn                    // of the goroutine that trains
+	at   run.Iteration            // as it was when playing began: what does not change
+	kept map[string][]*event.Draw // of t−1, by prompt
 
-	mu     sync.Mutex
-	played map[string]*event.Game
-	dead   map[string]*event.DeadLetter // prompts that nobody could play; "": one that names no prompt
-	failed error
-	more   chan struct{} // closed and replaced with each arrival
+	fence *fence // whose turn it is to refuse
+	tasks *tasks
+
+	mu      sync.Mutex
+	played  map[string]*event.Game // by prompt, holes included
+	refused map[string][]fleet.Attempt
+	letters map[uint64]*letter
+	answers map[uint64]run.Answer
+	dead    map[string]*letter // prompts that nobody could play, until a person says what to do
+	excused map[string]bool    // prompts that max_missing made a hole
+	failed  error
+	more    chan struct{} // closed and replaced with each arrival
+	idle    time.Duration // that training has waited
+
+	sealed   bool            // of the goroutine that trains
+	opponent map[string]Game // trainer mode: games with the trainer's own opponent log-probabilities
 }
 
 // playGames publishes the iteration's tasks and collects its games. stop ends both.
+//
+// What the streams hold is read first, so that a trainer that takes over decides as the one before it
+// would have.
 func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), err error) {
-	kept, err := l.keptDraws(ctx, t.Number)
+	g = &games{
+		lead: l, turn: t, at: t.Iteration, played: map[string]*event.Game{}, refused: map[string][]fleet.Attempt{},
+		letters: map[uint64]*letter{}, answers: map[uint64]run.Answer{}, dead: map[string]*letter{}, excused: map[string]bool{}, more: make(chan struct{}),
+	}
+	if g.kept, err = l.keptDraws(ctx, t.Number); err != nil {
+		return nil, nil, err
+	}
+	g.tasks = newTasks(g)
+	if err := g.takeFence(ctx); err != nil {
+		return nil, nil, err
+	}
+	nextGame, err := g.readGames(ctx, 0, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	g = &games{
-		lead: l, turn: t, kept: kept, holes: map[string]bool{}, again: map[string]uint32{},
-		played: map[string]*event.Game{}, dead: map[string]*event.DeadLetter{}, more: make(chan struct{}),
-	}
-	for _, id := range t.Holes {
-		g.holes[id] = true
-	}
-	letters, err := g.oldLetters(ctx)
+	nextLetter, err := g.readLetters(ctx, 0, false)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var working sync.WaitGroup
-	working.Go(func() { g.fail(ctx, g.collect(ctx)) })
-	working.Go(func() { g.fail(ctx, g.followLetters(ctx, letters)) })
-	working.Go(func() { g.fail(ctx, g.publishTasks(ctx)) })
+	follow := func(f func() error) { working.Go(func() { g.fail(ctx, f()) }) }
+	follow(func() error { _, err := g.readGames(ctx, nextGame, true); return err })
+	follow(func() error { _, err := g.readLetters(ctx, nextLetter, true); return err })
+	follow(func() error { return g.followAnswers(ctx) })
+	follow(func() error { return g.tasks.follow(ctx) })
+	follow(func() error { return g.tasks.publish(ctx) })
 	return g, func() { cancel(); working.Wait() }, nil
 }
 
@@ -73,56 +96,68 @@ func (g *games) fail(ctx context.Context, err error) {
 	g.wake()
 }
 
+// wake tells who waits. The caller holds g.mu.
 func (g *games) wake() {
 	close(g.more)
 	g.more = make(chan struct{})
 }
 
-// collect follows the iteration's games in the stream.
-func (g *games) collect(ctx context.Context) error {
-	filter := event.IterationFilter(g.lead.run.ID, event.Games, uint32(g.turn.Number))
-	return g.lead.bus.Read(ctx, bus.ReadConfig{Stream: bus.Games, Filters: []string{filter}, Follow: true}, func(d bus.Delivery) error {
-		if d.Err != nil {
-			return fmt.Errorf("game %s: %w", d.Subject, d.Err)
+// readGames takes the iteration's games from a sequence on, and returns the next one.
+func (g *games) readGames(ctx context.Context, from uint64, follow bool) (next uint64, err error) {
+	filter := event.IterationFilter(g.lead.run.ID, event.Games, uint32(g.at.Number))
+	next = max(from, 1)
+	err = g.lead.bus.Read(ctx, bus.ReadConfig{Stream: bus.Games, Filters: []string{filter}, From: from, Follow: follow}, func(d bus.Delivery) error {
+		next = d.Seq + 1
+		m, _ := d.Message.(*event.Game)
+		wrong := d.Err
+		if wrong == nil {
+			wrong = g.check(m)
 		}
-		game := d.Message.(*event.Game)
-		if err := g.check(game); err != nil {
-			return err
+		if wrong != nil {
+			return g.refuse(ctx, d, wrong)
 		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		fault.Point(fault.TrainerCollected)
-		g.played[game.GetPromptId()] = game
-		g.wake()
+		g.take(m)
 		return nil
 	})
+	return next, err
 }
 
-// check refuses a game that the run did not ask for. A game is first write wins, so one that is
-// wrong stays: better no result than one of unknown making.
+// take notes a game or a hole.
+func (g *games) take(m *event.Game) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fault.Point(fault.TrainerCollected)
+	g.played[m.GetPromptId()] = m
+	delete(g.dead, m.GetPromptId())
+	g.tasks.arrived(m.GetPromptId())
+	g.wake()
+}
+
+// check says why a game is not one that the run asked for.
 func (g *games) check(m *event.Game) error {
+	p := g.lead.prompts.find(m.GetIndex())
+	if p.GetPromptId() != m.GetPromptId() || p.GetSplit() != m.GetSplit() {
+		return fmt.Errorf("game %s is not prompt %d of the run's %s prompts", m.GetPromptId(), m.GetIndex(), m.GetSplit().Token())
+	}
 	if m.GetHole() != nil {
 		return nil
 	}
 	spec := g.lead.run.Spec
 	switch engines := spec.Engine.Engines; {
-	case m.GetWeightsSha256() != g.turn.Opponent:
-		return fmt.Errorf("game %s was played by weights %.12s, the opponent is %.12s", m.GetPromptId(), m.GetWeightsSha256(), g.turn.Opponent)
+	case m.GetWeightsSha256() != g.at.Opponent:
+		return fmt.Errorf("game %s was played by weights %.12s, the opponent is %.12s", m.GetPromptId(), m.GetWeightsSha256(), g.at.Opponent)
 	case m.GetTemplateId() != g.lead.base.Template.ID():
 		return fmt.Errorf("game %s was rendered by template %s, the run's is %s", m.GetPromptId(), m.GetTemplateId(), g.lead.base.Template.ID())
 	case len(engines) == 0 && m.GetFingerprint() != g.lead.run.Fingerprint, len(engines) > 0 && !slices.Contains(engines, m.GetFingerprint()):
 		return fmt.Errorf("game %s was played by engine %s, which is none of the run's", m.GetPromptId(), m.GetFingerprint())
 	}
-	p := g.lead.prompts.find(m.GetIndex())
 	switch {
-	case p.GetPromptId() != m.GetPromptId() || p.GetSplit() != m.GetSplit():
-		return fmt.Errorf("game %s is not prompt %d of the run's %s prompts", m.GetPromptId(), m.GetIndex(), m.GetSplit().Token())
 	case !slices.Equal(p.GetPromptIds(), m.GetPromptIds()) || !slices.Equal(p.GetReal().GetTokenIds(), m.GetReal().GetTokenIds()):
 		return fmt.Errorf("game %s has another prompt or human answer than the run's data", m.GetPromptId())
 	case len(m.GetDraws()) != spec.Draws:
 		return fmt.Errorf("game %s has %d draws, the run wants %d", m.GetPromptId(), len(m.GetDraws()), spec.Draws)
 	case m.GetSplit() == event.Split_SPLIT_TRAIN && !sameAnswers(m.GetKept(), g.kept[m.GetPromptId()]):
-		return fmt.Errorf("game %s keeps other draws than those of iteration %d", m.GetPromptId(), g.turn.Number-1)
+		return fmt.Errorf("game %s keeps other draws than those of iteration %d", m.GetPromptId(), g.at.Number-1)
 	}
 	return nil
 }
@@ -134,10 +169,8 @@ func sameAnswers(a, b []*event.Draw) bool {
 	})
 }
 
-// hole reports whether training game i is skipped.
-func (g *games) hole(i int) bool { return g.holes[g.lead.prompts.train[i].GetPromptId()] }
-
-// await waits for the training games of a batch and returns them in its order.
+// await waits for the training games of a batch and returns them in its order, without the holes:
+// those are removed in place, so that no other batch moves.
 func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 	wanted := make([]*event.Prompt, len(batch))
 	for i, n := range batch {
@@ -147,41 +180,65 @@ func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Game, len(found))
-	for i, m := range found {
-		out[i] = trainingGame(m)
+	out := make([]Game, 0, len(found))
+	for _, m := range found {
+		if m.GetHole() != nil {
+			continue
+		}
+		if own, ok := g.opponent[m.GetPromptId()]; ok {
+			out = append(out, own)
+		} else {
+			out = append(out, trainingGame(m))
+		}
 	}
 	return out, nil
 }
 
-// wait returns the games of the prompts when all are there.
+// wait returns the games of the prompts, or the holes in their places, when all are there. While it
+// waits it looks after the tasks that they are in.
 func (g *games) wait(ctx context.Context, prompts []*event.Prompt) ([]*event.Game, error) {
+	began := time.Now()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		g.mu.Lock()
 		found := make([]*event.Game, 0, len(prompts))
+		var missing []string
 		for _, p := range prompts {
 			if m := g.played[p.GetPromptId()]; m != nil {
 				found = append(found, m)
+			} else {
+				missing = append(missing, p.GetPromptId())
 			}
 		}
 		more, failed := g.more, g.failed
-		if failed == nil && len(found) < len(prompts) {
-			failed = g.blocked(prompts)
+		if failed == nil && len(missing) > 0 {
+			failed = g.blocked(missing)
+		}
+		if failed != nil || len(missing) == 0 {
+			g.idle += time.Since(began)
 		}
 		g.mu.Unlock()
 		switch {
 		case failed != nil:
 			return nil, failed
-		case len(found) == len(prompts):
+		case len(missing) == 0:
 			return found, nil
 		}
 		select {
 		case <-more:
+		case <-look.C:
+			if err := g.tasks.lookAfter(ctx, missing); err != nil {
+				return nil, err
+			}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
+
+// lookEvery is how often training that waits looks after what it waits for.
+const lookEvery = 200 * time.Millisecond
 
 // trainingGame is a game as the learner takes it.
 func trainingGame(m *event.Game) Game {
@@ -192,14 +249,23 @@ func trainingGame(m *event.Game) Game {
 	return g
 }
 
-// seal waits for every game, held-out ones included, and returns the digest of the training set: a
-// SHA-256 over its games' content in the order of prompt ids.
-func (g *games) seal(ctx context.Context) (string, error) {
+// seal waits for every game, held-out ones included, and fixes the training set: its digest is a
+// SHA-256 over the content of its games and holes in the order of prompt ids.
+func (g *games) seal(ctx context.Context) error {
 	all := append(slices.Clone(g.lead.prompts.train), g.lead.prompts.heldout...)
-	all = slices.DeleteFunc(all, func(p *event.Prompt) bool { return g.holes[p.GetPromptId()] })
 	found, err := g.wait(ctx, all)
 	if err != nil {
-		return "", err
+		return err
+	}
+	if g.sealed {
+		return nil
+	}
+	g.report(ctx, found)
+	var events []run.Event
+	for _, m := range found {
+		if m.GetHole() != nil && !slices.Contains(g.turn.Holes, m.GetPromptId()) {
+			events = append(events, run.Skipped{Prompt: m.GetPromptId()})
+		}
 	}
 	found = slices.DeleteFunc(found, func(m *event.Game) bool { return m.GetSplit() != event.Split_SPLIT_TRAIN })
 	slices.SortFunc(found, func(a, b *event.Game) int { return strings.Compare(a.GetPromptId(), b.GetPromptId()) })
@@ -207,12 +273,59 @@ func (g *games) seal(ctx context.Context) (string, error) {
 	for _, m := range found {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(content(m))
 		if err != nil {
-			return "", fmt.Errorf("digest game %s: %w", m.GetPromptId(), err)
+			return fmt.Errorf("digest game %s: %w", m.GetPromptId(), err)
 		}
 		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(b))))
 		h.Write(b)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	digest := hex.EncodeToString(h.Sum(nil))
+	g.sealed = true
+	if g.turn.Dataset != "" { // an earlier leader sealed it
+		if g.turn.Dataset != digest {
+			return fmt.Errorf("the training set is %.12s, it was sealed as %.12s", digest, g.turn.Dataset)
+		}
+		return nil
+	}
+	return g.turn.apply(ctx, append(events, run.Played{}, run.Sealed{Dataset: digest})...)
+}
+
+// prepare comes before the first step, and before what a save restores: in a run with opponent_logps:
+// trainer it seals the iteration and scores every pair under θ_t by the learner's own pass. The model in
+// training is still θ_t then, so that no second one is needed, whatever engines the generators have.
+func (g *games) prepare(ctx context.Context, learner *Learner) error {
+	if g.lead.run.Spec.SPIN.OpponentLogps != "trainer" {
+		return nil
+	}
+	if err := g.seal(ctx); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	played := maps.Clone(g.played)
+	g.mu.Unlock()
+	var all []Game
+	for _, p := range g.lead.prompts.train {
+		if m := played[p.GetPromptId()]; m.GetHole() == nil {
+			all = append(all, trainingGame(m))
+		}
+	}
+	if err := learner.Score(all); err != nil {
+		return fmt.Errorf("score the opponent: %w", err)
+	}
+	g.opponent = make(map[string]Game, len(all))
+	for _, own := range all {
+		g.opponent[own.PromptID] = own
+	}
+	g.reportEngines(ctx, engineDrift(played, all))
+	return nil
+}
+
+// foreign reports whether another engine than the trainer's scored some of the games.
+func (g *games) foreign(batch []Game) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opponent == nil && slices.ContainsFunc(batch, func(b Game) bool {
+		return g.played[b.PromptID].GetFingerprint() != g.lead.run.Fingerprint
+	})
 }
 
 // content is what a game says: without who played it when, and without the run's id, which is new
@@ -255,93 +368,4 @@ func bare(d *event.Draw) *event.Draw {
 		SampleId: d.GetSampleId(), Iteration: d.GetIteration(), Draw: d.GetDraw(),
 		Response: &event.Response{Text: r.GetText(), TokenIds: r.GetTokenIds(), FinishReason: r.GetFinishReason()},
 	}
-}
-
-// publishTasks queues the iteration's chunks in the order in which epoch 1 uses them, those of
-// held-out games last. Chunks whose games are all there are left out. A full queue is waited for.
-//
-// A prompt that was a dead letter gets a task of its own, with a new identity: going on with a
-// blocked run is to try it again.
-func (g *games) publishTasks(ctx context.Context) error {
-	l, spec := g.lead, g.lead.run.Spec
-	there, err := l.bus.Subjects(ctx, bus.Games, event.IterationFilter(l.run.ID, event.Games, uint32(g.turn.Number)))
-	if err != nil {
-		return err
-	}
-	order := run.Order(spec.Seed, g.turn.Stage, g.turn.Number, 1, len(l.prompts.train))
-	for _, planned := range run.PlanChunks(order, len(l.prompts.heldout), spec.ChunkSize(g.turn.Number)) {
-		chunk, singles := g.chunk(planned, there)
-		if len(chunk.Prompts) > 0 {
-			singles = append(singles, chunk)
-		}
-		for _, c := range singles {
-			if err := g.enqueue(ctx, c); err != nil {
-				return err
-			}
-			fault.Point(fault.TrainerQueued)
-		}
-	}
-	return nil
-}
-
-// enqueue waits for room in the queue.
-func (g *games) enqueue(ctx context.Context, c *event.Chunk) error {
-	for {
-		_, err := g.lead.bus.Enqueue(ctx, c)
-		if err == nil || !errors.Is(err, bus.ErrFull) {
-			return err
-		}
-		select {
-		case <-time.After(fullRetry):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// fullRetry is how often a full queue is tried again: a fraction of a task's time.
-const fullRetry = 100 * time.Millisecond
-
-// chunk fills a planned chunk with the prompts that have no game yet; those that were dead letters
-// come apart.
-func (g *games) chunk(planned run.PlannedChunk, there map[string]uint64) (c *event.Chunk, singles []*event.Chunk) {
-	l, spec, t := g.lead, g.lead.run.Spec, uint32(g.turn.Number)
-	c = &event.Chunk{
-		RunId: l.run.ID, Iteration: t, Chunk: uint32(planned.Number), WeightsSha256: g.turn.Opponent, TemplateId: l.base.Template.ID(),
-		Sampling: &event.Sampling{
-			Seed: spec.Seed, Temperature: float32(spec.Sampling.Temperature), TopP: float32(spec.Sampling.TopP),
-			TopK: uint32(spec.Sampling.TopK), MaxNewTokens: uint32(spec.Sampling.MaxNewTokens),
-		},
-		Draws: uint32(spec.Draws), Engines: spec.Engine.Engines,
-		Circumstance: l.circumstance(g.turn.Attempt),
-	}
-	if len(c.Engines) == 0 {
-		c.Engines = []string{l.run.Fingerprint}
-	}
-	from := l.prompts.train
-	if planned.Heldout {
-		from = l.prompts.heldout
-	}
-	var again []*event.Prompt
-	for _, i := range planned.Games {
-		p := from[i]
-		if _, played := there[event.GameSubject(l.run.ID, t, p.GetPromptId())]; played || g.holes[p.GetPromptId()] {
-			continue
-		}
-		p = proto.CloneOf(p)
-		if !planned.Heldout {
-			p.Kept = g.kept[p.GetPromptId()]
-		}
-		if g.again[p.GetPromptId()] > 0 {
-			again = append(again, p)
-		} else {
-			c.Prompts = append(c.Prompts, p)
-		}
-	}
-	for _, p := range again {
-		single := proto.CloneOf(c)
-		single.Single, single.Hedge, single.Prompts = true, g.again[p.GetPromptId()], []*event.Prompt{p}
-		singles = append(singles, single)
-	}
-	return c, singles
 }

@@ -16,6 +16,7 @@ import (
 type prompts struct {
 	train, heldout []*event.Prompt
 	skipped        []string // bad rows, one line each
+	ids            map[string]*event.Prompt
 }
 
 // Lengths are a training set's prompts and tokens.
@@ -58,6 +59,11 @@ func (p *prompts) find(index uint32) *event.Prompt {
 	}
 	return nil
 }
+
+// byID returns a prompt; nil: there is none of that id.
+func (p *prompts) byID(id string) *event.Prompt { return p.ids[id] }
+
+func (p *prompts) has(id string) bool { return p.ids[id] != nil }
 
 func (l *lead) readPrompts() (prompts, error) {
 	p, err := ReadPrompts(l.run.Spec, l.base)
@@ -110,8 +116,10 @@ func ReadPrompts(spec run.Spec, m *pretrained.Pretrained) (prompts, error) {
 	if len(train) == 0 {
 		return prompts{}, fmt.Errorf("%s: nothing is left to train on beside %d held-out prompts", spec.Data.Path, len(heldout))
 	}
+	out.ids = make(map[string]*event.Prompt, len(train)+len(heldout))
 	for i, row := range append(train, heldout...) {
 		p := encoded[row.PromptID]
+		out.ids[row.PromptID] = p
 		p.Index = uint32(i)
 		if i < len(train) {
 			p.Split = event.Split_SPLIT_TRAIN
