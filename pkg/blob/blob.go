@@ -134,6 +134,11 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil { // before all of it is read
+		if err := s.fits(info.Size()); err != nil {
+			return Ref{}, fmt.Errorf("put blob %s: %w", path, err)
+		}
+	}
 	digest := sha256.New()
 	size, err := io.Copy(digest, &contextReader{ctx, f})
 	if err == nil && s.files != nil {
@@ -149,19 +154,31 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 	return ref, nil
 }
 
+// fits refuses what is too large for the driver.
+func (s *Store) fits(size int64) error {
+	if limit := s.driver.Limit(); size > limit {
+		return fmt.Errorf("%d bytes, %s takes %d: %w", size, s.URI(), limit, ErrTooLarge)
+	}
+	return nil
+}
+
 // put stores an open file, unless a sound blob is there. move gives it a name in a folder of blobs.
 func (s *Store) put(ctx context.Context, ref Ref, f *os.File, move func(from, to string) error) error {
-	if limit := s.driver.Limit(); ref.Size > limit {
-		return fmt.Errorf("%d bytes, %s takes %d: %w", ref.Size, s.URI(), limit, ErrTooLarge)
-	}
-	switch there, err := s.sound(ctx, ref, f); {
-	case err != nil || there:
+	if err := s.fits(ref.Size); err != nil {
 		return err
-	case s.files == nil:
+	}
+	switch err := s.verify(ctx, ref, f); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrCorrupt):
+		if err := s.driver.Delete(ctx, ref.SHA256); err != nil {
+			return err
+		}
+	case !errors.Is(err, ErrNotFound):
+		return err
+	}
+	if s.files == nil {
 		return s.write(ctx, ref, f)
-	}
-	if err := s.driver.Delete(ctx, ref.SHA256); err != nil { // what is damaged would stand in the way
-		return err
 	}
 	err := s.files.place(f.Name(), ref.SHA256, move)
 	if err == nil {
@@ -170,24 +187,22 @@ func (s *Store) put(ctx context.Context, ref Ref, f *os.File, move func(from, to
 	return s.write(ctx, ref, f) // another file system, or one without links
 }
 
-// sound reports whether the store has the blob and its bytes are right.
-func (s *Store) sound(ctx context.Context, ref Ref, f *os.File) (bool, error) {
+// verify reads the blob that the store has and returns nil where its bytes are right; ErrNotFound, ErrCorrupt.
+func (s *Store) verify(ctx context.Context, ref Ref, f *os.File) error {
 	if s.files != nil {
 		a, errA := f.Stat()
 		b, errB := os.Stat(s.files.path(ref.SHA256))
 		if errA == nil && errB == nil && os.SameFile(a, b) { // read a moment ago
-			return true, nil
+			return nil
 		}
 	}
 	r, err := s.Get(ctx, ref.SHA256)
-	if err == nil {
-		defer r.Close()
-		_, err = io.Copy(io.Discard, r)
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
-		return false, nil
-	}
-	return err == nil, err
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
 }
 
 // write sends the bytes and makes sure that they were those of the digest: the file may have changed since it was read.

@@ -43,6 +43,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRelease, returned by a handler of Work, gives the task back without counting it as a failure: weights not there, run paused.
 	ErrRelease = errors.New("task released")
+	// ErrDenied: this role may not do that.
+	ErrDenied = errors.New("permission denied")
 	// ErrLeaseLost is the cause of a context that ended because its lease went to somebody else.
 	ErrLeaseLost = errors.New("lease lost")
 )
@@ -55,8 +57,8 @@ type Config struct {
 	URL string
 	// Token authenticates; empty: none.
 	Token string
-	// Creds is the path of a credentials file; empty: none.
-	Creds string
+	// Identity and TLS, all of them paths of files; see secure.go.
+	Security
 	// Name of the connection in the broker's monitoring: service/instance.
 	Name string
 	// Limits of streams, queue and leases are the same for all services of a broker. The zero value takes those that the broker has, or makes it one
@@ -75,6 +77,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	session context.Context // ends, and is replaced, when the connection was lost and is back
+	denied  denials
 }
 
 // Connect reaches the broker, waiting for it until ctx ends, and checks that its streams are there: one of the services (the trainer, spin run)
@@ -123,7 +126,7 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 	c := &Conn{limits: cfg.Limits, log: log}
 	session, renew := context.WithCancel(context.Background())
 	c.session = session
-	where := cfg.URL
+	where := redacted(cfg.URL)
 	connected := make(chan struct{}, 1)
 	options := []nats.Option{
 		nats.Name(cfg.Name),
@@ -147,7 +150,10 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 			renew()
 			c.session, renew = context.WithCancel(context.Background())
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("broker") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn().Err(err).Msg("broker")
+			c.denied.note(err)
+		}),
 	}
 	if cfg.Server != nil {
 		options, where = append(options, nats.InProcessServer(cfg.Server)), "in process"
@@ -155,9 +161,11 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 	if cfg.Token != "" {
 		options = append(options, nats.Token(cfg.Token))
 	}
-	if cfg.Creds != "" {
-		options = append(options, nats.UserCredentials(cfg.Creds))
+	secure, err := cfg.options()
+	if err != nil {
+		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
 	}
+	options = append(options, secure...)
 	nc, err := nats.Connect(cfg.URL, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
@@ -175,6 +183,9 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 		return nil, fmt.Errorf("connect to the broker %s: %w", where, err)
 	}
 	c.nats, c.js = nc, js
+	if _, err := nc.TLSConnectionState(); err != nil && cfg.Server == nil && !onLoopback(cfg.URL) {
+		log.Warn().Str("broker", where).Msg("the connection is not encrypted: tls://, or --nats-ca")
+	}
 	return c, nil
 }
 
@@ -201,17 +212,26 @@ const (
 // retry calls f until it returns something else than an outage of the broker, or ctx ends. again is true from the second call on, when the first
 // may have been carried out without its answer coming through.
 func (c *Conn) retry(ctx context.Context, what string, f func(ctx context.Context, again bool) error) error {
+	return c.retryEach(ctx, requestTimeout, what, f)
+}
+
+// retryEach is retry with another patience for each call.
+func (c *Conn) retryEach(ctx context.Context, timeout time.Duration, what string, f func(ctx context.Context, again bool) error) error {
 	wait := retryMin
 	for again := false; ; again = true {
 		session := c.current()
-		attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+		attempt, cancel := context.WithTimeout(ctx, timeout)
 		stop := context.AfterFunc(session, cancel)
+		denials := c.denied.count()
 		err := f(attempt, again)
 		lost := attempt.Err() != nil // also where f reports it in words of its own
 		stop()
 		cancel()
 		if err == nil || !isOutage(err) && !lost {
 			return err
+		}
+		if denied := c.denied.since(denials); denied != nil { // no answer comes to what the broker drops
+			return fmt.Errorf("%s: %w (%v)", what, ErrDenied, denied)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", what, errors.Join(context.Cause(ctx), err))

@@ -14,3 +14,13 @@ func (c *Conn) PublishRaw(ctx context.Context, subject, schema string, data []by
 
 // Attempts lists what the attempts bucket holds.
 func (c *Conn) Attempts(ctx context.Context) ([]Entry, error) { return c.attempts.List(ctx, ">") }
+
+// Overwrite puts other bytes into the parts of a blob.
+func (o *Objects) Overwrite(ctx context.Context, digest string, data []byte) error {
+	for at := 0; at < len(data); at += objectPart {
+		if _, err := o.store.PutBytes(ctx, partName(digest, int64(at/objectPart)), data[at:min(at+objectPart, len(data))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -36,8 +36,7 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := e.cfg.Validate(); err != nil {
 		return cli.BadInput(err)
 	}
-	blobs, scratch, err := e.folders.Open()
-	if err != nil {
+	if err := e.folders.Check(); err != nil {
 		return err
 	}
 	dev, dtype, err := e.engine.Start()
@@ -50,6 +49,10 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer conn.Close()
+	blobs, scratch, err := e.folders.Open(ctx, conn, false)
+	if err != nil {
+		return err
+	}
 	cache := weights.NewCache(conn, blobs, scratch, dev, dtype, 0)
 	log.Info().Str("instance", instance).Str("engine", cache.Fingerprint()).Msg("ready for checkpoints")
 	return evaluate.New(e.cfg, instance, conn, cache, log).Run(ctx)

@@ -37,8 +37,7 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := g.cfg.Validate(); err != nil {
 		return cli.BadInput(err)
 	}
-	blobs, scratch, err := g.folders.Open()
-	if err != nil {
+	if err := g.folders.Check(); err != nil {
 		return err
 	}
 	dev, dtype, err := g.engine.Start()
@@ -51,6 +50,10 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer conn.Close()
+	blobs, scratch, err := g.folders.Open(ctx, conn, false)
+	if err != nil {
+		return err
+	}
 	// No sequence is longer than the cache: a model of a hundred thousand positions needs no room for them.
 	cache := weights.NewCache(conn, blobs, scratch, dev, dtype, g.cfg.CacheTokens)
 	s, err := generate.New(g.cfg, instance, conn, cache, log)

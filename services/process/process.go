@@ -1,5 +1,5 @@
 // Package process is what the binaries of the services have in common beside pkg/cli: which broker,
-// which folders, which device. It is the only package beside `spin` that names a backend: what is
+// which blobs, which device. It is the only package beside `spin` that names a backend: what is
 // below gets a compute.Device.
 package process
 
@@ -8,28 +8,32 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
 
-	"github.com/seed-8780d58e/spin/pkg/blob"
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/secret"
 )
 
-// Broker says how to reach NATS.
+// Broker says how to reach NATS, and who we are there. Secrets come as files only.
 type Broker struct {
-	url, creds, tokenFile string
+	url, tokenFile string
+	security       bus.Security
 }
 
-// Flags registers --nats-url, --nats-creds and --nats-token-file.
+// Flags registers --nats-url and the ways to be known there.
 func (b *Broker) Flags(f *pflag.FlagSet) {
 	f.StringVar(&b.url, "nats-url", "nats://127.0.0.1:4222", "broker, several separated by commas")
-	f.StringVar(&b.creds, "nats-creds", "", "credentials file for it")
-	f.StringVar(&b.tokenFile, "nats-token-file", "", "file with a token for it")
+	f.StringVar(&b.security.NKey, "nats-nkey", "", "file with the seed of our key there")
+	f.StringVar(&b.security.Creds, "nats-creds", "", "file with our credentials there, a JWT and its key")
+	f.StringVar(&b.tokenFile, "nats-token-file", "", "file with a token for it, as the broker of `spin run` has")
+	f.StringVar(&b.security.CA, "nats-ca", "", "certificates that the broker's is signed by, PEM; giving it asks for TLS")
+	f.StringVar(&b.security.Cert, "nats-cert", "", "our certificate for it, PEM")
+	f.StringVar(&b.security.Key, "nats-key", "", "our certificate's key, PEM")
 }
 
 // Connect waits for the broker until ctx ends, and returns the connection with a name for this
@@ -44,49 +48,60 @@ func (b *Broker) Init(ctx context.Context, service string, log zerolog.Logger) (
 }
 
 func (b *Broker) connect(ctx context.Context, service string, log zerolog.Logger, connect func(context.Context, bus.Config, zerolog.Logger) (*bus.Conn, error)) (*bus.Conn, string, error) {
-	instance := service + "-" + uuid.NewString()[:8]
-	cfg := bus.Config{URL: b.url, Creds: b.creds, Name: service + "/" + instance}
-	if b.creds != "" && b.tokenFile != "" {
-		return nil, "", cli.BadInput(errors.New("--nats-creds and --nats-token-file: give one of them"))
-	}
-	for flag, path := range map[string]string{"--nats-creds": b.creds, "--nats-token-file": b.tokenFile} {
-		if path == "" {
-			continue
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, "", cli.BadInput(fmt.Errorf("%s: %w", flag, err))
-		}
-		if path == b.tokenFile {
-			cfg.Token = strings.TrimSpace(string(data))
-		}
+	cfg, instance, err := b.config(service)
+	if err != nil {
+		return nil, "", cli.BadInput(err)
 	}
 	conn, err := connect(ctx, cfg, log)
 	return conn, instance, err
 }
 
-// Folders are where a service finds checkpoints and works on them.
-type Folders struct {
-	blobs, scratch string
+// config reads the files, so that a wrong path is bad input and no failure of the broker's.
+func (b *Broker) config(service string) (cfg bus.Config, instance string, err error) {
+	instance = service + "-" + uuid.NewString()[:8]
+	cfg = bus.Config{URL: b.url, Security: b.security, Name: service + "/" + instance}
+	cfg.Inbox = "_INBOX_" + service // deploy/nats lets a role listen to its own answers only
+	if strings.Contains(b.url, "@") {
+		return cfg, "", errors.New("--nats-url holds a name or a password, which others can read off the command line: give --nats-nkey, --nats-creds or --nats-token-file")
+	}
+	given := 0
+	for _, path := range []string{b.security.NKey, b.security.Creds, b.tokenFile} {
+		if path != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		return cfg, "", errors.New("--nats-nkey, --nats-creds and --nats-token-file: give one of them")
+	}
+	if (b.security.Cert == "") != (b.security.Key == "") {
+		return cfg, "", errors.New("--nats-cert and --nats-key: give both or none")
+	}
+	for _, file := range []struct {
+		flag, path string
+		check      func(string) error
+	}{
+		{"--nats-nkey", b.security.NKey, secret.Check}, {"--nats-creds", b.security.Creds, secret.Check}, {"--nats-key", b.security.Key, secret.Check},
+		{"--nats-ca", b.security.CA, readable}, {"--nats-cert", b.security.Cert, readable},
+	} {
+		if file.path == "" {
+			continue
+		}
+		if err := file.check(file.path); err != nil {
+			return cfg, "", fmt.Errorf("%s: %w", file.flag, err)
+		}
+	}
+	if b.tokenFile != "" {
+		if cfg.Token, err = secret.Read(b.tokenFile); err != nil {
+			return cfg, "", fmt.Errorf("--nats-token-file: %w", err)
+		}
+	}
+	return cfg, instance, nil
 }
 
-// Flags registers --blob-dir and --scratch.
-func (d *Folders) Flags(f *pflag.FlagSet) {
-	f.StringVar(&d.blobs, "blob-dir", "", "folder of the checkpoints, shared by all services of a fleet")
-	f.StringVar(&d.scratch, "scratch", "", "folder for checkpoints in work, best on the same file system (default: scratch in the blob folder)")
-}
-
-// Open makes the folders where they are missing.
-func (d *Folders) Open() (blobs *blob.Store, scratch string, err error) {
-	if d.blobs == "" {
-		return nil, "", cli.BadInput(errors.New("--blob-dir is missing: the folder of the checkpoints, shared by all services of a fleet"))
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
 	}
-	if blobs, err = blob.New(d.blobs); err != nil {
-		return nil, "", cli.BadInput(err)
-	}
-	scratch = d.scratch
-	if scratch == "" {
-		scratch = filepath.Join(d.blobs, "scratch")
-	}
-	return blobs, scratch, cli.BadInput(os.MkdirAll(scratch, 0o755))
+	return f.Close()
 }

@@ -34,11 +34,9 @@ func (t *trainer) Flags(f *pflag.FlagSet) {
 }
 
 func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
-	blobs, scratch, err := t.folders.Open()
-	if err != nil {
+	if err := t.folders.Check(); err != nil {
 		return err
 	}
-	t.cfg.Scratch = scratch
 	dev, err := t.engine.Open()
 	if err != nil {
 		return err
@@ -49,6 +47,11 @@ func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer conn.Close()
+	blobs, scratch, err := t.folders.Open(ctx, conn, true)
+	if err != nil {
+		return err
+	}
+	t.cfg.Scratch = scratch
 	log.Info().Str("instance", instance).Str("engine", dev.Fingerprint()).Msg("ready for runs")
 	return train.New(t.cfg, instance, conn, blobs, dev, log).Run(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/services/process"
 	"github.com/seed-8780d58e/spin/services/trainer/train"
 )
 
@@ -21,13 +22,14 @@ import (
 type remove struct {
 	places
 	broker
-	blobDir string
+	folders process.Folders
 }
 
 func (c *remove) flags(f *pflag.FlagSet) {
 	c.places.flags(f)
 	c.broker.flags(f)
-	f.StringVar(&c.blobDir, "blob-dir", "", "folder of the checkpoints (default: blobs in --dir)")
+	c.folders.Flags(f)
+	f.Lookup("blob-url").Usage += " (default: blobs in --dir)"
 }
 
 func (c *remove) run(ctx context.Context, args []string, s Streams) error {
@@ -46,13 +48,11 @@ func (c *remove) run(ctx context.Context, args []string, s Streams) error {
 	if r.Status == run.Submitted || r.Status == run.Running {
 		return badInput(fmt.Errorf("run %s is %s: abort it first, `spin abort %s`", r.ID, r.Status, r.ID))
 	}
-	if c.blobDir == "" {
-		c.blobDir = c.blobs()
-	}
 	var blobs *blob.Store
-	if _, err := os.Stat(c.blobDir); err == nil {
-		if blobs, err = blob.New(c.blobDir); err != nil {
-			return badInput(err)
+	if _, err := os.Stat(c.blobs()); err == nil || c.folders.Given() {
+		c.folders.Default(c.blobs())
+		if blobs, _, err = c.folders.Open(ctx, conn, false); err != nil {
+			return err
 		}
 	}
 	freed, err := c.removeFiles(ctx, conn, blobs, r.ID)

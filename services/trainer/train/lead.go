@@ -132,10 +132,15 @@ func (l *lead) take(ctx context.Context, id string) error {
 		}
 		l.event(ctx, event.Level_LEVEL_WARN, "engine_change", 0, fmt.Sprintf("from %s to %s", l.run.Fingerprint, engine))
 	}
-	if l.base, err = pretrained.Open(l.run.Spec.Model.Path); err != nil {
+	spec, forget, err := l.fetchSources(ctx)
+	if err != nil {
 		return err
 	}
-	if l.prompts, err = l.readPrompts(); err != nil {
+	defer forget()
+	if l.base, err = pretrained.Open(spec.Model.Path); err != nil {
+		return err
+	}
+	if l.prompts, err = l.readPrompts(spec); err != nil {
 		return err
 	}
 	l.run.Fingerprint = engine

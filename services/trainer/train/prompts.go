@@ -65,8 +65,8 @@ func (p *prompts) byID(id string) *event.Prompt { return p.ids[id] }
 
 func (p *prompts) has(id string) bool { return p.ids[id] != nil }
 
-func (l *lead) readPrompts() (prompts, error) {
-	p, err := ReadPrompts(l.run.Spec, l.base)
+func (l *lead) readPrompts(spec run.Spec) (prompts, error) {
+	p, err := ReadPrompts(spec, l.base)
 	for _, line := range p.skipped {
 		l.log.Warn().Str("run", l.run.ID).Msg("row skipped: " + line)
 	}
