@@ -95,24 +95,29 @@ func (c *Conn) acquire(ctx context.Context, key, instance string) (revision uint
 // vacant waits until the key is gone: given back, or not renewed for LeaseTTL.
 func (c *Conn) vacant(ctx context.Context, key string) (silent time.Duration, err error) {
 	var heard time.Time
+	var renewal uint64
+	hear := func(e Entry) {
+		if e.Revision != renewal {
+			heard, renewal = time.Now(), e.Revision
+		}
+	}
 	for {
-		if _, err := c.lease.Get(ctx, key); errors.Is(err, ErrNotFound) {
+		if now, err := c.lease.Get(ctx, key); errors.Is(err, ErrNotFound) {
 			if !heard.IsZero() {
 				silent = time.Since(heard)
 			}
 			return silent, nil
 		} else if err != nil {
 			return 0, err
-		}
-		if heard.IsZero() {
-			heard = time.Now()
+		} else {
+			hear(now)
 		}
 		wait, cancel := context.WithTimeout(ctx, c.limits.LeaseTTL) // an expiry that no watcher was told of
 		err := c.lease.Watch(wait, key, func(e Entry) error {
 			if e.Deleted {
 				return errGone
 			}
-			heard = time.Now()
+			hear(e)
 			return nil
 		})
 		cancel()

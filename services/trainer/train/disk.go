@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/run"
 )
 
@@ -22,8 +23,8 @@ const (
 	sampleBytes = 16 << 10
 )
 
-// DiskBytes is what a run writes at most: masters of the checkpoints that are there at once, and what
-// is said about the samples.
+// DiskBytes is what a run writes at most: masters of the checkpoints that are there at once, two saves in
+// the middle of a stage with their moments, and what is said about the samples.
 func DiskBytes(spec run.Spec, cfg model.Config) int64 {
 	chain := spec.Iterations
 	if spec.SFT.Epochs > 0 {
@@ -36,8 +37,18 @@ func DiskBytes(spec run.Spec, cfg model.Config) int64 {
 	if spec.Control == "sft" {
 		checkpoints++
 	}
+	saves := 2 * (4*cfg.Parameters() + max(momentBytes(spec.SFT.Optimizer, cfg), momentBytes(spec.SPIN.Optimizer, cfg)))
 	samples := (spec.Data.Prompts + spec.Data.Heldout) * spec.Draws * spec.Iterations
-	return int64(checkpoints)*4*cfg.Parameters() + int64(samples)*sampleBytes + restBytes
+	return int64(checkpoints)*4*cfg.Parameters() + saves + int64(samples)*sampleBytes + restBytes
+}
+
+// momentBytes is what an optimizer's state takes of a whole model.
+func momentBytes(o run.Optimizer, cfg model.Config) int64 {
+	rule, err := optim.ParseRule(o.Name)
+	if err != nil {
+		return 0
+	}
+	return optim.StateBytes(rule.Kind, cfg.Parameters())
 }
 
 // CheckDisk compares what a run will write below dir with the free disk there. What an interrupted

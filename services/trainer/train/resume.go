@@ -44,7 +44,7 @@ func (l *lead) resume(ctx context.Context, t *turn, learner *Learner, h *health)
 	l.replay = replay{since: time.Now(), from: at.Step, to: l.published(ctx, t)}
 	if at.Step > 0 || t.Attempt > 1 {
 		l.log.Info().Str("run", l.run.ID).Str("stage", string(t.Stage)).Int("iteration", t.Number).Int("step", at.Step).Int("published", l.replay.to).
-			Dur("load_ms", time.Since(began)).Msg("goes on")
+			Dur("load_ms", time.Since(began)).Msg("resumed")
 	}
 	return at, nil
 }
