@@ -23,6 +23,7 @@ import (
 type tasks struct {
 	games   *games
 	hedging fleet.Hedging
+	order   []string           // prompts as they are planned
 	planned map[string]int     // chunk of each prompt
 	copies  map[string]*copied // by task
 	of      map[string][]*copied
@@ -49,6 +50,7 @@ func newTasks(g *games) *tasks {
 	}
 	for _, c := range t.plan() {
 		for _, p := range t.prompts(c) {
+			t.order = append(t.order, p.GetPromptId())
 			t.planned[p.GetPromptId()] = c.Number
 		}
 	}
@@ -241,10 +243,11 @@ func (t *tasks) count(c *copied) {
 }
 
 // lookAfter publishes again what training waits for and somebody has had in hand for too long, and what
-// the queue has lost.
+// the queue has lost. Where one task holds up training, all that are as late are published again: they
+// would hold it up one after the other.
 func (t *tasks) lookAfter(ctx context.Context, missing []string) error {
-	slow := t.slow(missing)
-	if len(slow) > 0 {
+	if slow := t.slow(missing); len(slow) > 0 {
+		slow = t.slow(t.order)
 		members, err := t.games.lead.bus.Members(ctx, "generator")
 		if err != nil {
 			return err
@@ -269,13 +272,13 @@ type suspect struct {
 	missing []string // its prompts that have no game
 }
 
-// slow are the tasks that hold the missing prompts and have been out for long, whoever else is there.
+// slow are the tasks that hold prompts without a game and have been out for long, whoever else is there.
 func (t *tasks) slow(missing []string) []suspect {
 	t.games.mu.Lock()
 	defer t.games.mu.Unlock()
 	var found []suspect
 	for _, id := range missing {
-		if len(t.of[id]) == 0 {
+		if len(t.of[id]) == 0 || t.games.played[id] != nil {
 			continue
 		}
 		c := t.of[id][len(t.of[id])-1]
