@@ -3,7 +3,10 @@ package generate
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
@@ -72,11 +75,10 @@ func TestUnplayable(t *testing.T) {
 	p := newPlane(t)
 	p.publish(0, first)
 	c := p.chunk(0, first, "tea", "rain")
-	for range 7 { // a conversation that a chunk can hold: with its draws the game is longer than a message
-		c.Prompts[0].Messages = append(c.Prompts[0].Messages, &event.ChatMessage{Role: "user", Content: string(make([]byte, 1<<20))})
+	for range 8 { // a conversation that a task can just hold: with its draws the game is longer than a message
+		room := min(1<<20, event.MaxBytes-proto.Size(c)-32)
+		c.Prompts[0].Messages = append(c.Prompts[0].Messages, &event.ChatMessage{Role: "user", Content: strings.Repeat("x", room)})
 	}
-	fill := event.MaxBytes - 7<<20 - 1500
-	c.Prompts[0].Messages = append(c.Prompts[0].Messages, &event.ChatMessage{Role: "user", Content: string(make([]byte, fill))})
 	p.enqueue(c)
 	p.start(p.service("generator-1", small()))
 	if g := p.games(1)["rain"]; g == nil {
