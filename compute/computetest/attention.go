@@ -151,7 +151,12 @@ func (l *lab) attentionCases() []attentionCase {
 			first += cases[i].trees[j].tokens()
 		}
 	}
-	return cases
+	return within(l, cases, func(c attentionCase) (n int) {
+		for _, t := range c.trees {
+			n += t.tokens() * t.tokens() * c.h.Q * c.h.Dim
+		}
+		return n
+	})
 }
 
 // attentionData are the values of all tokens of a case.

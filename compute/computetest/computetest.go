@@ -36,6 +36,8 @@ type Options struct {
 	// Seed of the random shapes and values; Rounds multiplies the number of random cases (0: 1).
 	Seed   uint64
 	Rounds int
+	// MaxWork leaves out cases of more multiply-adds than this, for a device that is emulated; 0: none.
+	MaxWork int
 	// Only are the subtests to run, for a backend that is being built; nil: all.
 	Only []string
 }
@@ -140,6 +142,14 @@ func (l *lab) on(t *testing.T) *lab {
 	sub := *l
 	sub.T = t
 	return &sub
+}
+
+// within leaves out the cases whose work, in multiply-adds, is above Options.MaxWork.
+func within[T any](l *lab, cases []T, work func(T) int) []T {
+	if l.o.MaxWork == 0 {
+		return cases
+	}
+	return slices.DeleteFunc(cases, func(c T) bool { return work(c) > l.o.MaxWork })
 }
 
 // upTo is a random number in [1, n].

@@ -16,7 +16,7 @@ func (l *lab) headCases() []headCase {
 	for range 3 * l.o.Rounds {
 		cases = append(cases, headCase{l.upTo(100), l.upTo(100), l.upTo(1500), l.upTo(120)})
 	}
-	return cases
+	return within(l, cases, func(c headCase) int { return c.n * c.width * c.vocab })
 }
 
 // headData: row asks[i] of x is asked for, with targets[i].

@@ -32,7 +32,12 @@ func (l *lab) linearCases() []linearCase {
 		}
 		cases = append(cases, c)
 	}
-	return cases
+	return within(l, cases, func(c linearCase) (n int) {
+		for _, out := range c.outs {
+			n += c.rows * c.in * out
+		}
+		return n
+	})
 }
 
 // size of N(0, 1/in) weights keeps the results near 1.
@@ -114,7 +119,7 @@ func testMatMul(l *lab) {
 	for range 3 * l.o.Rounds {
 		sizes = append(sizes, [3]int{l.upTo(300), l.upTo(64), l.upTo(200)})
 	}
-	for i, s := range sizes {
+	for i, s := range within(l, sizes, func(s [3]int) int { return s[0] * s[1] * s[2] }) {
 		for _, trans := range []compute.Trans{compute.NN, compute.NT, compute.TN} {
 			m, n, k := s[0], s[1], s[2]
 			in, acc := l.actOrF32(), (i+int(trans))%2 == 1

@@ -124,7 +124,12 @@ func (l *lab) pagedCases() []pagedCase {
 		kv := l.upTo(2)
 		add(kv*l.upTo(8), kv, 4*l.upTo(16)+4, l.rand.IntN(2)*l.upTo(60), l.upTo(60), l.upTo(60), l.upTo(60))
 	}
-	return cases
+	return within(l, cases, func(p pagedCase) (n int) {
+		for i, first := range p.first[1:] {
+			n += (first - p.first[i]) * (first - p.first[i]) * p.q.cols
+		}
+		return n
+	})
 }
 
 func testAttentionPaged(l *lab) {

@@ -148,10 +148,16 @@ func TestLinear(t *testing.T) {
 	devices(t, func(t *testing.T, dev *Device) { testLinear(t, dev, shapes) })
 }
 
+// small is whether a shape is small enough for -short; see emulatedWork.
+func (s shape) small() bool { return !testing.Short() || s.t*s.in*s.out <= emulatedWork/4 }
+
 func testLinear(t *testing.T, dev *Device, shapes []shape) {
 	m := newMachine(t, dev, compute.Limits{Tokens: 128, Width: 600, Train: true})
 	mark := m.arena.Mark()
 	for _, s := range shapes {
+		if !s.small() {
+			continue
+		}
 		for _, dt := range []compute.DType{compute.F32, compute.BF16} {
 			for _, yt := range []compute.DType{compute.F32, compute.BF16} {
 				if dt == compute.F32 && yt == compute.BF16 {
@@ -208,6 +214,9 @@ func testMatMul(t *testing.T, dev *Device, shapes []shape) {
 	m := newMachine(t, dev, compute.Limits{Tokens: 128, Width: 600, Train: true})
 	mark := m.arena.Mark()
 	for _, s := range shapes {
+		if !s.small() {
+			continue
+		}
 		for _, dt := range []compute.DType{compute.F32, compute.BF16} {
 			for _, tr := range []compute.Trans{compute.NN, compute.NT, compute.TN} {
 				for _, alpha := range []float32{1, -0.5} {
