@@ -68,7 +68,7 @@ func (e *Engine) resolve(dev compute.Device) (compute.DType, error) {
 	case "bf16":
 		return compute.BF16, nil
 	case "auto":
-		if strings.Contains(dev.Fingerprint(), "/avx") {
+		if f := dev.Fingerprint(); strings.Contains(f, "/avx") || strings.Contains(f, "/neon/") {
 			return compute.BF16, nil
 		}
 		return compute.F32, nil
