@@ -13,4 +13,5 @@
 // optimize.go; kernels_gemm.go says what each kernel computes, and internal/kernels writes the
 // assembly. The other half is vector.go, then one file an operation (norm.go, attention.go, sample.go,
 // …); kernels_vector.go says what its kernels compute, and internal/vectorkernels writes them.
+// arm64's kernels of both halves come from internal/neon.
 package cpu
