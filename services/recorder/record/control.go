@@ -38,6 +38,7 @@ func (s *Service) recordControl(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", e.Key, err)
 			}
 			if it.Stage != run.SPINStage {
+				s.advance(control, e.Revision)
 				return nil
 			}
 			if _, seen := began[e.Key]; !seen {
@@ -45,6 +46,7 @@ func (s *Service) recordControl(ctx context.Context) error {
 			}
 			b.Iterations = append(b.Iterations, iterationRow(it, began[e.Key], e.Revision))
 		default:
+			s.advance(control, e.Revision)
 			return nil
 		}
 		if err := s.insert(ctx, fmt.Sprintf("%s/%s/%d", control, e.Key, e.Revision), &b); err != nil {

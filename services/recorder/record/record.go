@@ -7,6 +7,10 @@
 // the plan it finds, with the same token. The plan's compare-and-set also fences off a second
 // recorder. Tokens begin with an id that is new for each broker, so that several brokers can be
 // recorded in one ClickHouse.
+//
+// A ClickHouse that is away, or has no room, is waited for: until then the streams keep everything, as far
+// as their bounds allow, and no service stops. What is recorded and needed by nobody the recorder takes
+// out of them: trim.go says what that is.
 package record
 
 import (
@@ -29,12 +33,15 @@ type Config struct {
 	MaxRows  int           // a batch is inserted when it has this many rows,
 	MaxBytes int           // or this many bytes of messages,
 	MaxWait  time.Duration // or when its first message has waited this long
+
+	LookEvery time.Duration // between two looks at how far behind it is and at what can be trimmed; 0: never
 }
 
 // RegisterFlags of the recorder; what c holds is the defaults.
 func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.MaxRows, "max-rows", c.MaxRows, "rows of a batch")
 	f.IntVar(&c.MaxBytes, "max-bytes", c.MaxBytes, "bytes of messages of a batch")
+	f.DurationVar(&c.LookEvery, "look-every", c.LookEvery, "time between two looks at the lag and at what the streams need no more; 0: never")
 	f.DurationVar(&c.MaxWait, "max-wait", c.MaxWait, "how long the first message of a batch waits for others")
 }
 
@@ -46,6 +53,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--max-rows is %d, want 1 to %d", c.MaxRows, store.MaxRows/2)
 	case c.MaxBytes < 1:
 		return fmt.Errorf("--max-bytes is %d, want 1 or more", c.MaxBytes)
+	case c.LookEvery < 0:
+		return fmt.Errorf("--look-every is %v, want 0 (never) or more", c.LookEvery)
 	case c.MaxWait < 0:
 		return fmt.Errorf("--max-wait is %v, want 0 or more", c.MaxWait)
 	}
@@ -54,7 +63,7 @@ func (c Config) Validate() error {
 
 // DefaultConfig is good for one machine and for many.
 func DefaultConfig() Config {
-	return Config{MaxRows: 2000, MaxBytes: 8 << 20, MaxWait: 500 * time.Millisecond}
+	return Config{MaxRows: 10_000, MaxBytes: 16 << 20, MaxWait: 500 * time.Millisecond, LookEvery: 5 * time.Second}
 }
 
 // Service is one recorder.
@@ -65,13 +74,20 @@ type Service struct {
 	log   zerolog.Logger
 
 	mu       sync.Mutex
-	recorded map[string]uint64 // last sequence of each stream that is in ClickHouse; of control, last revision
-	moved    chan struct{}     // closed and replaced when recorded changes
+	recorded map[string]uint64    // last sequence of each stream that is in ClickHouse; of control, last revision
+	moved    chan struct{}        // closed and replaced when recorded changes
+	missed   map[string]uint64    // sequences of a stream that went unrecorded, as far as people were told
+	caughtUp map[string]time.Time // when nothing of a stream was left to record
+
+	inserting sync.Mutex      // of games, and of taking refused ones away
+	refused   map[uint64]bool // sequences of games that are no part of their run
+	repeated  chan struct{}   // closed when no half-done batch of games is left
 }
 
 // New makes a recorder.
 func New(cfg Config, conn *bus.Conn, s *store.Store, log zerolog.Logger) *Service {
-	return &Service{cfg: cfg, bus: conn, store: s, log: log, recorded: map[string]uint64{}, moved: make(chan struct{})}
+	return &Service{cfg: cfg, bus: conn, store: s, log: log, recorded: map[string]uint64{}, missed: map[string]uint64{}, caughtUp: map[string]time.Time{}, moved: make(chan struct{}),
+		refused: map[uint64]bool{}, repeated: make(chan struct{})}
 }
 
 // control stands for the control bucket among the streams.
@@ -98,16 +114,22 @@ func (s *Service) Run(ctx context.Context) error {
 		start(name, func(ctx context.Context) error { return s.recordStream(ctx, name) })
 	}
 	start(control, s.recordControl)
+	start("refusals", s.recordRefusals)
+	start("what is behind", s.keepHouse)
 	working.Wait()
 	return context.Cause(ctx)
 }
 
-// Drain waits until everything that the streams and the control bucket hold now is in ClickHouse.
+// Drain waits until everything that the streams and the control bucket hold now is in ClickHouse, and
+// what was refused is not.
 func (s *Service) Drain(ctx context.Context) error {
-	for _, name := range streams() {
+	for _, name := range append(streams(), bus.Dead) {
 		info, err := s.bus.StreamInfo(ctx, name)
 		if err != nil {
 			return err
+		}
+		if info.Messages == 0 { // what there was is recorded, or gone
+			continue
 		}
 		if err := s.waitFor(ctx, name, info.Last); err != nil {
 			return err

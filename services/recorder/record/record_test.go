@@ -39,7 +39,7 @@ func newBus(t *testing.T) *bus.Conn {
 
 // small batches, so that a few messages make several.
 func newRecorder(conn *bus.Conn, archive *store.Store) *Service {
-	return New(Config{MaxRows: 4, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond}, conn, archive, zerolog.Nop())
+	return New(Config{MaxRows: 4, MaxBytes: 1 << 20, MaxWait: 10 * time.Millisecond, LookEvery: 10 * time.Millisecond}, conn, archive, zerolog.Nop())
 }
 
 // record runs a recorder until all is recorded.
@@ -189,7 +189,7 @@ func TestRecorder(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	must(t, DefaultConfig().Validate())
-	for _, c := range []Config{{MaxRows: 0, MaxBytes: 1}, {MaxRows: store.MaxRows, MaxBytes: 1}, {MaxRows: 1}, {MaxRows: 1, MaxBytes: 1, MaxWait: -1}} {
+	for _, c := range []Config{{MaxRows: 0, MaxBytes: 1}, {MaxRows: store.MaxRows, MaxBytes: 1}, {MaxRows: 1}, {MaxRows: 1, MaxBytes: 1, MaxWait: -1}, {MaxRows: 1, MaxBytes: 1, LookEvery: -1}} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is taken", c)
 		}

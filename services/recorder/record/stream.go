@@ -66,9 +66,20 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 			return err
 		}
 	}
+	info, err := s.bus.StreamInfo(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if err := s.checkGap(ctx, Lag{Stream: stream, Missing: missing(info, l.Last)}); err != nil {
+		return err
+	}
+	if stream == bus.Games {
+		close(s.repeated)
+	}
 	s.advance(stream, l.Last)
 	ctx, cancel := context.WithCancel(ctx)
-	messages := make(chan message)
+	messages := make(chan message, 256)
+	batches := make(chan gathered) // not buffered: while one is inserted, the next is gathered
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer cancel()
@@ -76,6 +87,11 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 	reading.Go(func() {
 		defer close(messages)
 		readErr = s.bus.Read(ctx, bus.ReadConfig{Stream: stream, From: l.Last + 1, Follow: true}, func(d bus.Delivery) error {
+			if d.Err != nil && stream != bus.Games { // a run's trainer looks after its games
+				if err := s.bus.Refuse(ctx, d, "recorder", fmt.Sprintf("%.1000v", d.Err)); err != nil {
+					return err
+				}
+			}
 			select {
 			case messages <- s.decode(d):
 				return nil
@@ -84,18 +100,20 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 			}
 		})
 	})
-	for {
-		batch, last, ok := s.collect(ctx, messages)
-		if !ok {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return readErr
+	reading.Go(func() {
+		defer close(batches)
+		for s.gather(ctx, messages, batches) {
 		}
-		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: last}, batch); err != nil {
+	})
+	for g := range batches {
+		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: g.last}, &g.Batch); err != nil {
 			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return readErr
 }
 
 // repeat inserts what a plan says that an earlier recorder may or may not have inserted.
@@ -122,7 +140,7 @@ func (s *Service) commit(ctx context.Context, stream string, l *ledger, p plan, 
 		return err
 	}
 	fault.Point(fault.RecorderPlanned)
-	if err := s.insert(ctx, p.token(stream), batch); err != nil {
+	if err := s.insertKept(ctx, p.token(stream), stream, batch); err != nil {
 		return err
 	}
 	fault.Point(fault.RecorderInserted)
@@ -142,30 +160,41 @@ type message struct {
 	add   func(*store.Batch)
 }
 
-// collect gathers a batch: until it is large enough, or its first message has waited long enough.
-// ok is false when the messages have ended.
-func (s *Service) collect(ctx context.Context, messages <-chan message) (batch *store.Batch, last uint64, ok bool) {
-	batch = &store.Batch{}
-	bytes := 0
-	var full <-chan time.Time
+// gathered is a batch in the making.
+type gathered struct {
+	store.Batch
+	bytes int
+	last  uint64 // sequence
+}
+
+// gather makes one batch and hands it over: when it is large enough, or when its first message has
+// waited long enough. While nobody takes it, because the one before is being inserted, it grows to its
+// full size: a recorder that is behind makes fewer and larger inserts. It returns false when the
+// messages have ended.
+func (s *Service) gather(ctx context.Context, messages <-chan message, batches chan<- gathered) bool {
+	var g gathered
+	var waited <-chan time.Time
+	var out chan<- gathered // batches, when it may go
 	for {
 		select {
 		case m, more := <-messages:
 			if !more {
-				return nil, 0, false
+				return false
 			}
-			m.add(batch)
-			last, bytes = m.seq, bytes+m.bytes
-			if batch.Len() >= s.cfg.MaxRows || bytes >= s.cfg.MaxBytes {
-				return batch, last, true
+			m.add(&g.Batch)
+			g.last, g.bytes = m.seq, g.bytes+m.bytes
+			if waited == nil {
+				waited = time.After(s.cfg.MaxWait)
 			}
-			if full == nil {
-				full = time.After(s.cfg.MaxWait)
+			if g.Len() >= s.cfg.MaxRows || g.bytes >= s.cfg.MaxBytes {
+				out, messages = batches, nil
 			}
-		case <-full:
-			return batch, last, true
+		case <-waited:
+			out = batches
+		case out <- g:
+			return true
 		case <-ctx.Done():
-			return nil, 0, false
+			return false
 		}
 	}
 }
