@@ -39,6 +39,15 @@ func NewCache(conn *bus.Conn, blobs *blob.Store, scratch string, dev compute.Dev
 	return &Cache{bus: conn, blobs: blobs, scratch: scratch, dev: dev, dtype: dtype, maxContext: maxContext, loaded: map[string]*Loaded{}}
 }
 
+// ByDType are caches by the name of their dtype, as manifests have it.
+func ByDType(caches ...*Cache) map[string]*Cache {
+	by := map[string]*Cache{}
+	for _, c := range caches {
+		by[c.dtype.String()] = c
+	}
+	return by
+}
+
 // Fingerprint is the engine that the cache's models run on: the device and the dtype.
 func (c *Cache) Fingerprint() string { return c.dev.Fingerprint() + "/" + c.dtype.String() }
 

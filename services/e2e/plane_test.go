@@ -191,7 +191,7 @@ func (p *plane) start(f fleet) *services {
 		s.serve("generator", g.Run)
 	}
 	instance, conn := s.connect("evaluator")
-	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: 256}, instance, conn, cache(conn), p.log)
+	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: 256}, instance, conn, weights.ByDType(cache(conn)), p.log)
 	s.serve("evaluator", s.evaluator.Run)
 	_, conn = s.connect("recorder")
 	s.recorder = record.New(record.Config{MaxRows: 40, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, conn, p.store, p.log)
@@ -284,6 +284,7 @@ type result struct {
 	weights []string // that each iteration ends with
 	tables  []store.TableDigest
 	rows    string // rows_digest
+	poison  string // the first prompt's id, for who wants to spoil it
 }
 
 func (s *services) result(id string) result {

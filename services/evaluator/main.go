@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
 
+	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/cli"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 	"github.com/seed-8780d58e/spin/services/evaluator/evaluate"
@@ -28,7 +29,7 @@ type evaluator struct {
 func (e *evaluator) Flags(f *pflag.FlagSet) {
 	e.broker.Flags(f)
 	e.folders.Flags(f)
-	e.engine.Flags(f)
+	e.engine.DeviceFlags(f)
 	e.cfg.RegisterFlags(f)
 }
 
@@ -39,7 +40,7 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := e.folders.Check(); err != nil {
 		return err
 	}
-	dev, dtype, err := e.engine.Start()
+	dev, err := e.engine.Open()
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,10 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	cache := weights.NewCache(conn, blobs, scratch, dev, dtype, 0)
-	log.Info().Str("instance", instance).Str("engine", cache.Fingerprint()).Msg("ready for checkpoints")
-	return evaluate.New(e.cfg, instance, conn, cache, log).Run(ctx)
+	caches := weights.ByDType( // each run is measured in the type that it computes in
+		weights.NewCache(conn, blobs, scratch, dev, compute.F32, 0),
+		weights.NewCache(conn, blobs, scratch, dev, compute.BF16, 0),
+	)
+	log.Info().Str("instance", instance).Str("engine", dev.Fingerprint()).Msg("ready for checkpoints")
+	return evaluate.New(e.cfg, instance, conn, caches, log).Run(ctx)
 }

@@ -1,6 +1,6 @@
-// Command trainer leads submitted runs, one after the other: it publishes their prompts, learns from
+// Command trainer leads submitted runs, --runs of them at once: it publishes their prompts, learns from
 // the games that generators play, and publishes checkpoints. It reads the model and the data that a
-// run's spec names. A second trainer on the same broker stands by.
+// run's spec names. Trainers on one broker share its runs, and take over from each other.
 package main
 
 import (
@@ -34,6 +34,9 @@ func (t *trainer) Flags(f *pflag.FlagSet) {
 }
 
 func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
+	if err := t.cfg.Validate(); err != nil {
+		return cli.BadInput(err)
+	}
 	if err := t.folders.Check(); err != nil {
 		return err
 	}

@@ -59,35 +59,76 @@ type Service struct {
 	cfg      Config
 	instance string // unique per process start
 	bus      *bus.Conn
-	weights  *weights.Cache
+	weights  map[string]*weights.Cache // by dtype, as manifests name it
 	log      zerolog.Logger
+	scoring  chan struct{} // held by who runs a model
 
 	mu     sync.Mutex
 	failed map[string]bool // subjects of checkpoints that could not be measured; the next process tries again
 }
 
-// New makes an evaluator that measures with what w loads. cfg is valid.
-func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zerolog.Logger) *Service {
-	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log, failed: map[string]bool{}}
+// New makes an evaluator that measures with what the caches load: one for each dtype, by its name, that
+// runs may have. cfg is valid.
+func New(cfg Config, instance string, conn *bus.Conn, caches map[string]*weights.Cache, log zerolog.Logger) *Service {
+	return &Service{cfg: cfg, instance: instance, bus: conn, weights: caches, log: log, scoring: make(chan struct{}, 1), failed: map[string]bool{}}
 }
 
-// Run measures every checkpoint, in the order of their announcement, until ctx ends. What has its
-// scores already is passed over.
+// Run measures every checkpoint until ctx ends. Each waits for its games on its own, so that a run that
+// stands still holds up no other; models are run one at a time. Any number of evaluators share the work:
+// a checkpoint is measured under a lease. What has its scores already is passed over.
 func (s *Service) Run(ctx context.Context) error {
+	var measuring sync.WaitGroup
+	defer measuring.Wait()
 	return s.bus.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints, Follow: true}, func(d bus.Delivery) error {
-		m, ok := d.Message.(*event.Checkpoint)
-		if !ok {
-			return nil
-		}
-		if err := s.measure(ctx, m); err != nil && !errors.Is(err, errFinal) {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
-			s.giveUp(m)
+		if m, ok := d.Message.(*event.Checkpoint); ok {
+			measuring.Go(func() {
+				if err := s.measure(ctx, m); err != nil && !errors.Is(err, errFinal) && ctx.Err() == nil {
+					s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
+					s.giveUp(m)
+				}
+			})
 		}
 		return nil
 	})
+}
+
+// alone runs f for a checkpoint, unless or until its last score is there, while no other evaluator works
+// on it; one that dies is replaced.
+func (s *Service) alone(ctx context.Context, m *event.Checkpoint, last *event.Score, f func(context.Context) error) error {
+	key := fmt.Sprintf("evaluator.%s.%s.%d.%s", m.GetRunId(), m.GetPhase().Token(), m.GetIteration(), last.GetTask())
+	for {
+		if there, err := s.there(ctx, last); there || err != nil {
+			return err
+		}
+		silent, err := s.bus.Vacant(ctx, key)
+		if err != nil {
+			return err
+		}
+		select {
+		case s.scoring <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		err = s.bus.TryLead(ctx, key, s.instance, silent, func(ctx context.Context, _ uint64) error {
+			if there, err := s.there(ctx, last); there || err != nil {
+				return err
+			}
+			return f(ctx)
+		})
+		<-s.scoring
+		if !errors.Is(err, bus.ErrHeld) && !(errors.Is(err, bus.ErrLeaseLost) && ctx.Err() == nil) {
+			return err
+		}
+	}
+}
+
+// there reports whether a score is published.
+func (s *Service) there(ctx context.Context, m *event.Score) (bool, error) {
+	_, _, err := s.bus.Last(ctx, m)
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Idle reports whether every checkpoint of the run has been measured, but for those that this process
@@ -128,11 +169,7 @@ func (s *Service) measured(ctx context.Context, m *event.Checkpoint) (bool, erro
 	if answering(r, m) {
 		last = score0(m, taskAnswers, "near_copy")
 	}
-	_, _, err = s.bus.Last(ctx, last)
-	if errors.Is(err, bus.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return s.there(ctx, last)
 }
 
 // answering reports whether the run plays these weights as an opponent, so that there are answers of
@@ -171,35 +208,53 @@ func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	opponent := games[0].GetWeightsSha256()
-	figures, err := s.score(ctx, m, games, r.Spec.SPIN.Beta.At(int(played)))
-	if err != nil {
+	err = s.alone(ctx, m, score0(m, taskHeldout, "nll"), func(ctx context.Context) error {
+		began := time.Now()
+		opponent := games[0].GetWeightsSha256()
+		figures, err := s.score(ctx, m, games, r.Spec.SPIN.Beta.At(int(played)))
+		if err != nil {
+			return err
+		}
+		if m.GetWeightsSha256() == opponent || m.GetPhase() == event.Phase_PHASE_BASE || m.GetPhase() == event.Phase_PHASE_CONTROL {
+			// these weights are not the opponent's successor: their margins mean something only for the control
+			figures = keep(figures, m.GetPhase() == event.Phase_PHASE_CONTROL)
+		}
+		return s.publish(ctx, m, taskHeldout, figures, began)
+	})
+	if err != nil || !answering(r, m) {
 		return err
 	}
-	if m.GetWeightsSha256() == opponent || m.GetPhase() == event.Phase_PHASE_BASE || m.GetPhase() == event.Phase_PHASE_CONTROL {
-		// these weights are not the opponent's successor: their margins mean something only for the control
-		figures = keep(figures, m.GetPhase() == event.Phase_PHASE_CONTROL)
-	}
-	if err := s.publish(ctx, m, taskHeldout, figures, began); err != nil || !answering(r, m) {
-		return err
-	}
-	return s.measureAnswers(ctx, r, m, find(figures, "nll"))
+	return s.measureAnswers(ctx, r, m)
 }
 
 // measureAnswers measures what these weights answer as an opponent, and compares with the human
 // answers' nll under them.
-func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkpoint, nll figure) error {
-	began := time.Now()
+func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkpoint) error {
 	games, err := s.games(ctx, r, m.GetIteration())
 	if err != nil {
 		return err
 	}
-	figures := answers(games)
-	if err := s.checkEntropy(ctx, m, figures, nll); err != nil {
-		return err
+	return s.alone(ctx, m, score0(m, taskAnswers, "near_copy"), func(ctx context.Context) error {
+		began := time.Now()
+		published, _, err := s.bus.Last(ctx, score0(m, taskHeldout, "nll"))
+		if err != nil {
+			return err
+		}
+		nll := published.(*event.Score)
+		figures := answers(games)
+		if err := s.checkEntropy(ctx, m, figures, figure{"nll", nll.GetValue(), nll.GetStderr(), int(nll.GetN())}); err != nil {
+			return err
+		}
+		return s.publish(ctx, m, taskAnswers, figures, began)
+	})
+}
+
+// cache is where the weights are loaded as the run computes with them.
+func (s *Service) cache(m *event.Checkpoint) (*weights.Cache, error) {
+	if c := s.weights[m.GetDtype()]; c != nil {
+		return c, nil
 	}
-	return s.publish(ctx, m, taskAnswers, figures, began)
+	return nil, fmt.Errorf("the run computes in %.20q, this evaluator in %v", m.GetDtype(), slices.Sorted(maps.Keys(s.weights)))
 }
 
 // keep leaves the negative log-likelihood, and with all everything.
@@ -210,11 +265,14 @@ func keep(figures []figure, all bool) []figure {
 	return figures[len(figures)-1:]
 }
 
-// games waits for the held-out games of an iteration and returns those that are no holes, in the
-// order of their index.
+// games waits until an iteration's games are settled (before, its trainer may refuse one) and returns
+// the held-out ones that are no holes, in the order of their index.
 func (s *Service) games(ctx context.Context, r run.Run, iteration uint32) ([]*event.Game, error) {
 	if r.Spec.Data.Heldout == 0 {
 		return nil, errFinal
+	}
+	if err := s.sealed(ctx, r.ID, int(iteration)); err != nil {
+		return nil, err
 	}
 	byIndex := map[uint32]*event.Game{}
 	enough := errors.New("enough")
@@ -251,6 +309,30 @@ func (s *Service) games(ctx context.Context, r run.Run, iteration uint32) ([]*ev
 	return games, nil
 }
 
+// sealed waits until the games of an iteration are settled.
+func (s *Service) sealed(ctx context.Context, runID string, iteration int) error {
+	key, state := run.IterationKey(runID, run.SPINStage, iteration), bus.State[run.Iteration]{Bucket: s.bus.Control()}
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go s.cancelAtEnd(waiting, cancel, runID)
+	settled := errors.New("settled")
+	err := state.Watch(waiting, key, func(_ string, it *run.Iteration, _ uint64) error {
+		if it != nil && it.Dataset != "" {
+			return settled
+		}
+		return nil
+	})
+	if errors.Is(err, errFinal) { // the end may have been seen before what came before it
+		if it, _, lookup := state.Load(ctx, key); lookup == nil && it.Dataset != "" {
+			return nil
+		}
+	}
+	if errors.Is(err, settled) {
+		return nil
+	}
+	return err
+}
+
 // cancelAtEnd cancels when the run goes no further: it will play no more games.
 func (s *Service) cancelAtEnd(ctx context.Context, cancel context.CancelCauseFunc, runID string) {
 	err := bus.State[run.Run]{Bucket: s.bus.Control()}.Watch(ctx, run.Key(runID), func(_ string, now *run.Run, _ uint64) error {
@@ -273,7 +355,11 @@ func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event
 		}
 		return heldout(out, beta), nil
 	}
-	w, err := s.weights.Get(ctx, m.GetRunId(), m.GetWeightsSha256())
+	cache, err := s.cache(m)
+	if err != nil {
+		return nil, err
+	}
+	w, err := cache.Get(ctx, m.GetRunId(), m.GetWeightsSha256())
 	if err != nil {
 		return nil, err
 	}
@@ -298,11 +384,15 @@ func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event
 // publish writes the figures. The first write of a score wins.
 func (s *Service) publish(ctx context.Context, m *event.Checkpoint, task string, figures []figure, began time.Time) error {
 	fault.Point(fault.EvaluatorScored)
+	cache, err := s.cache(m)
+	if err != nil {
+		return err
+	}
 	for _, f := range figures {
 		score := score0(m, task, f.metric)
 		score.Value, score.Stderr, score.N = f.value, f.stderr, uint64(f.n)
 		score.TaskVersion, score.HarnessVersion, score.TemplateId = version, "spin-"+version, m.GetTemplateId()
-		score.Fingerprint = s.weights.Fingerprint()
+		score.Fingerprint = cache.Fingerprint()
 		score.Circumstance = &event.Circumstance{Instance: s.instance, Attempt: 1, CreatedAt: timestamppb.Now(), Seconds: time.Since(began).Seconds()}
 		if _, err := s.bus.PublishOnce(ctx, score); err != nil {
 			return err

@@ -3,6 +3,7 @@ package evaluate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,15 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// seal settles iteration 0 of a run, as its trainer does when all games are there.
+func seal(t *testing.T, conn *bus.Conn, id string) {
+	t.Helper()
+	it := run.NewIteration(id, run.SPINStage, 0)
+	it.Dataset = strings.Repeat("cd", 32)
+	_, err := bus.State[run.Iteration]{Bucket: conn.Control()}.Create(t.Context(), run.IterationKey(id, run.SPINStage, 0), it)
+	must(t, err)
 }
 
 // An evaluator that died between a checkpoint's likelihood and the measures of its answers leaves the
@@ -49,7 +59,7 @@ func TestGoesOn(t *testing.T) {
 	_, err = conn.PublishExpected(t.Context(), m, 0)
 	must(t, err)
 
-	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0), zerolog.Nop())
+	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
 	idle := func(want bool) {
 		t.Helper()
 		if got, err := s.Idle(t.Context(), id); err != nil || got != want {
@@ -76,6 +86,7 @@ func TestGoesOn(t *testing.T) {
 		_, err := conn.PublishOnce(t.Context(), g)
 		must(t, err)
 	}
+	seal(t, conn, id)
 	scores := map[string]float64{}
 	enough := errors.New("enough")
 	err = conn.Read(t.Context(), bus.ReadConfig{Stream: bus.Scores, Follow: true}, func(d bus.Delivery) error {
@@ -106,7 +117,7 @@ func TestIdle(t *testing.T) {
 	conn, err := bus.Init(t.Context(), server.Config("test"), zerolog.Nop())
 	must(t, err)
 	t.Cleanup(conn.Close)
-	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0), zerolog.Nop())
+	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
 	digest := strings.Repeat("ab", 32)
 	var m *event.Checkpoint
 	for _, c := range []struct {
@@ -132,5 +143,91 @@ func TestIdle(t *testing.T) {
 	s.giveUp(m)
 	if got, err := s.Idle(t.Context(), m.GetRunId()); err != nil || !got {
 		t.Errorf("after the checkpoint was given up: idle is %v, %v", got, err)
+	}
+}
+
+// Several evaluators share the checkpoints of several runs. One that stands still, here with no held-out
+// game played, holds up no other, and no checkpoint is measured twice.
+func TestShared(t *testing.T) {
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir()}, zerolog.Nop())
+	must(t, err)
+	t.Cleanup(func() { must(t, server.Close()) })
+	conn, err := bus.Init(t.Context(), server.Config("test"), zerolog.Nop())
+	must(t, err)
+	t.Cleanup(conn.Close)
+	digest := strings.Repeat("ab", 32)
+	var ids []string
+	for n := range 5 { // the first one stands still
+		spec, err := run.Preset("default")
+		must(t, err)
+		spec.SFT.Epochs, spec.Data.Heldout, spec.Iterations, spec.Engine.DType = 0, 1, 1, "f32"
+		id, err := run.NewID()
+		must(t, err)
+		r, err := run.NewRun(id, spec, time.Now())
+		must(t, err)
+		_, err = bus.State[run.Run]{Bucket: conn.Control()}.Create(t.Context(), run.Key(id), r)
+		must(t, err)
+		m := &event.Checkpoint{RunId: id, Phase: event.Phase_PHASE_BASE, WeightsSha256: digest, Dtype: "f32", Files: []*event.File{{Name: "x", Sha256: digest}}}
+		_, err = conn.PublishExpected(t.Context(), m, 0)
+		must(t, err)
+		ids = append(ids, id)
+		if n == 0 {
+			continue
+		}
+		_, err = conn.PublishOnce(t.Context(), &event.Game{
+			RunId: id, PromptId: "a", Split: event.Split_SPLIT_HELDOUT, WeightsSha256: digest, Fingerprint: "x",
+			Sampling: &event.Sampling{TopP: 1, MaxNewTokens: 4}, Messages: []*event.ChatMessage{{Role: "user"}}, PromptIds: []uint32{1},
+			Real:  &event.Response{TokenIds: []uint32{1}, TokenLogps: []float32{-1}},
+			Draws: []*event.Draw{{SampleId: event.SampleID(id, 0, "a", 0), Response: &event.Response{TokenIds: []uint32{2}, TokenLogps: []float32{-1}}}},
+		})
+		must(t, err)
+		seal(t, conn, id)
+	}
+	var all []*Service
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 3)
+	for n := range 3 {
+		c := map[string]*weights.Cache{"f32": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}
+		s := New(Config{ScoreTokens: 64}, fmt.Sprintf("evaluator-%d", n), conn, c, zerolog.Nop())
+		all = append(all, s)
+		go func() { done <- s.Run(ctx) }()
+	}
+	enough, measured, by := errors.New("enough"), map[string]int{}, map[string]map[string]bool{}
+	err = conn.Read(t.Context(), bus.ReadConfig{Stream: bus.Scores, Follow: true}, func(d bus.Delivery) error {
+		m := d.Message.(*event.Score)
+		task := m.GetRunId() + m.GetTask()
+		if by[task] == nil {
+			by[task] = map[string]bool{}
+		}
+		by[task][m.GetCircumstance().GetInstance()] = true
+		if m.GetMetric() == "near_copy" {
+			measured[m.GetRunId()]++
+		}
+		if len(measured) == len(ids)-1 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	for task, who := range by {
+		if len(who) != 1 {
+			t.Errorf("%s was measured by %v, want one evaluator", task, who)
+		}
+	}
+	if measured[ids[0]] != 0 {
+		t.Error("a run without games was measured")
+	}
+	for i, id := range ids {
+		if idle, err := all[0].Idle(t.Context(), id); err != nil || idle != (i > 0) {
+			t.Errorf("run %d: idle is %v, %v", i, idle, err)
+		}
+	}
+	cancel()
+	for range all {
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("an evaluator ended with %v", err)
+		}
 	}
 }

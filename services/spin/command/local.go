@@ -101,6 +101,9 @@ func openLocal(ctx context.Context, p *places, log zerolog.Logger) (_ *local, er
 
 func (l *local) openStore(ctx context.Context, p *places) error {
 	options := p.store
+	if err := options.Check(); err != nil {
+		return badInput(err)
+	}
 	if options.URL == "" {
 		if _, err := os.Stat(p.engine.Library); err != nil {
 			return badInput(fmt.Errorf("no ClickHouse: fetch the embedded engine with `make clickhouse` (looked for %s), or give --chdb-lib FILE or --clickhouse-url URL", p.engine.Library))
@@ -177,7 +180,7 @@ func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, ge
 	if conn, instance, err = connect("evaluator"); err != nil {
 		return nil, err
 	}
-	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: gen.ScoreTokens}, instance, conn, cache, l.log)
+	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: gen.ScoreTokens}, instance, conn, weights.ByDType(cache), l.log)
 	l.serve("evaluator", s.evaluator.Run)
 
 	if conn, instance, err = connect("trainer"); err != nil {

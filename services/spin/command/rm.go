@@ -80,6 +80,9 @@ func (c *remove) removeFiles(ctx context.Context, conn *bus.Conn, blobs *blob.St
 			return freed, err
 		}
 	}
+	if err := train.DropSave(ctx, conn, blobs, id); err != nil {
+		return freed, err
+	}
 	return freed, os.RemoveAll(filepath.Join(c.checkpoints(), id))
 }
 
@@ -116,7 +119,7 @@ func removeMessages(ctx context.Context, conn *bus.Conn, id string) error {
 			return err
 		}
 	}
-	for _, pattern := range []string{run.IterationPattern(id), run.Key(id)} {
+	for _, pattern := range []string{run.IterationPattern(id), run.AnswerPattern(id), run.GamesPattern(id), run.Key(id)} {
 		entries, err := conn.Control().List(ctx, pattern)
 		if err != nil {
 			return err
