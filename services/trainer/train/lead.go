@@ -282,7 +282,8 @@ func restarted(it run.Iteration) run.Iteration {
 // ready makes l.policy a trainable model with the weights of from. The policy of the last stage is
 // them already, unless this stage starts from others.
 func (l *lead) ready(ctx context.Context, from theta, stage run.Stage) error {
-	if l.policy != nil && l.policy.digest == from.digest && l.policy.model.LoRA == nil {
+	adapters := l.run.Spec.LoRA.Rank > 0 && stage == run.SPINStage
+	if l.policy != nil && l.policy.digest == from.digest && l.policy.model.LoRA == nil && !adapters {
 		return nil
 	}
 	l.drop()
@@ -293,7 +294,7 @@ func (l *lead) ready(ctx context.Context, from theta, stage run.Stage) error {
 	spec := l.run.Spec
 	opt := model.Options{DType: dtype(spec), Full: true, MaxContext: l.contextTokens()}
 	p := &policy{digest: from.digest, files: files}
-	if spec.LoRA.Rank > 0 && stage == run.SPINStage {
+	if adapters {
 		opt.Full = false
 		opt.LoRA = &model.LoRA{Rank: spec.LoRA.Rank, Alpha: spec.LoRA.Alpha, Targets: spec.LoRA.Targets, Seed: spec.Seed}
 	}
