@@ -26,7 +26,7 @@ func (s *Store) Query(ctx context.Context, sql, format string, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	r, err := http.DefaultClient.Do(req)
+	r, err := s.client.Do(req)
 	if err != nil {
 		return err
 	}

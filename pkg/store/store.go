@@ -13,12 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/pressly/goose/v3"
-	"github.com/spf13/pflag"
 )
 
 //go:generate env SPIN_WRITE_SCHEMA=1 SPIN_CHDB_REQUIRED=1 go test -count=1 -run ^TestSchemaMD$ .
@@ -26,40 +27,21 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Options say which ClickHouse to use.
-type Options struct {
-	// URL of the server: http://user:password@host:8123/database (also https),
-	// or clickhouse://host:9000/database for the native protocol. Options of
-	// clickhouse-go may follow as ?name=value, e.g. secure=true&dial_timeout=5s.
-	URL string
-	// HTTPURL is where Query goes; "" is URL, which then must be HTTP.
-	HTTPURL string
-}
-
-// Flags registers the options.
-func (o *Options) Flags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.URL, "clickhouse-url", o.URL, "ClickHouse server, http://host:8123/database or clickhouse://host:9000/database (default the embedded engine)")
-	fs.StringVar(&o.HTTPURL, "clickhouse-http-url", o.HTTPURL, "its HTTP interface for `spin sql`, where --clickhouse-url is native")
-}
-
 // Store is one ClickHouse database. It is safe for concurrent use.
 type Store struct {
 	options *clickhouse.Options
 	db      driver.Conn
 	http    *url.URL // nil: not reachable by HTTP
+	client  *http.Client
 }
 
 // Open connects and checks the connection. It makes no tables: Migrate does.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	opt, err := clickhouse.ParseDSN(o.URL)
+	opt, web, client, err := o.dial()
 	if err != nil {
-		return nil, fmt.Errorf("clickhouse url %s: %w", redact(o.URL), err)
-	}
-	opt.ClientInfo.Products = append(opt.ClientInfo.Products, struct{ Name, Version string }{"spin", "1"})
-	s := &Store{options: opt}
-	if s.http, err = httpURL(o); err != nil {
 		return nil, err
 	}
+	s := &Store{options: opt, http: web, client: client}
 	if s.db, err = clickhouse.Open(opt); err != nil {
 		return nil, fmt.Errorf("open clickhouse %s: %w", redact(o.URL), err)
 	}
@@ -104,6 +86,21 @@ func (s *Store) Remove(ctx context.Context, run string) error {
 		}
 		if err := s.db.Exec(ctx, "DELETE FROM "+t.Name+" WHERE run_id = {run:String}", clickhouse.Named("run", run)); err != nil {
 			return fmt.Errorf("remove run %s from %s: %w", run, t.Name, err)
+		}
+	}
+	return nil
+}
+
+// RemoveGame deletes the rows of one game as it was at one revision: a game that its run refused. The rows of the right one, which has a later
+// revision, stay.
+func (s *Store) RemoveGame(ctx context.Context, run string, iteration uint32, prompt string, revision uint64) error {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
+	for table, also := range map[string]string{"games": " AND iteration = {iteration:UInt32}", "samples": " AND iteration = {iteration:UInt32}", "prompts": ""} {
+		err := s.db.Exec(ctx, "DELETE FROM "+table+" WHERE run_id = {run:String} AND prompt_id = {prompt:String} AND revision = {revision:UInt64}"+also,
+			clickhouse.Named("run", run), clickhouse.Named("prompt", prompt), clickhouse.Named("revision", strconv.FormatUint(revision, 10)),
+			clickhouse.Named("iteration", strconv.FormatUint(uint64(iteration), 10)))
+		if err != nil {
+			return fmt.Errorf("remove game %s of run %s from %s: %w", prompt, run, table, err)
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ func playApart(t *testing.T, archive *store.Store, clickhouse string, spec run.S
 		name string
 		args []string
 	}{
-		{"recorder", append([]string{"--clickhouse-url", clickhouse, "--max-wait", "50ms"}, broker...)},
+		{"recorder", append(append([]string{"--max-wait", "50ms"}, clickhouseFlags(t, clickhouse)...), broker...)},
 		{"generator", append([]string{"--slots", "2"}, typed...)},
 		{"generator", typed},
 		{"evaluator", typed},

@@ -225,7 +225,7 @@ func (d *deployment) service(kind string, args ...string) *process {
 	flags := []string{"--nats-url", d.url, "--nats-token-file", d.tokenFile(), "--log-format", "json"}
 	switch kind {
 	case "recorder":
-		flags = append(flags, "--clickhouse-url", d.archiveURL, "--max-wait", "50ms")
+		flags = append(append(flags, "--max-wait", "50ms"), clickhouseFlags(d.t, d.archiveURL)...)
 	case "trainer":
 		flags = append(flags, "--blob-dir", filepath.Join(d.dir, "blobs"), "--threads", "1")
 	case "generator":

@@ -28,13 +28,17 @@ type recorder struct {
 
 func (r *recorder) Flags(f *pflag.FlagSet) {
 	r.broker.Flags(f)
-	f.StringVar(&r.store.URL, "clickhouse-url", "", "http://user:password@host:8123/database or clickhouse://host:9000/database")
+	r.store.Flags(f)
+	f.Lookup("clickhouse-url").Usage = "http://host:8123/database, https:// or clickhouse://host:9000/database"
 	r.cfg.RegisterFlags(f)
 }
 
 func (r *recorder) Run(ctx context.Context, log zerolog.Logger) error {
 	if r.store.URL == "" {
-		return cli.BadInput(errors.New("--clickhouse-url is missing: http://user:password@host:8123/database or clickhouse://host:9000/database"))
+		return cli.BadInput(errors.New("--clickhouse-url is missing: http://host:8123/database, https:// or clickhouse://host:9000/database"))
+	}
+	if err := r.store.Check(); err != nil {
+		return cli.BadInput(err)
 	}
 	if err := r.cfg.Validate(); err != nil {
 		return cli.BadInput(err)

@@ -30,7 +30,7 @@ const (
 type Config struct {
 	// Dir holds the streams. One process at a time: it is locked.
 	Dir string
-	// Listen is a host:port for other processes, port 0 for any; empty: none. They find it by Dir/url and need the token in Dir/token, which only this
+	// Listen is a loopback host:port for other processes, port 0 for any; empty: none. They find it by Dir/url and need the token in Dir/token, which only this
 	// user can read.
 	Listen string
 	// SyncInterval is how long an acknowledged message may be in the page cache only; 0: 10 s. A crash of the process loses nothing, a power
@@ -91,6 +91,9 @@ func start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 		}
 		if err != nil || options.Port < 0 || options.Port > 65535 {
 			return nil, fmt.Errorf("broker address %q: want host:port, e.g. 127.0.0.1:4222", cfg.Listen)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return nil, fmt.Errorf("broker address %q is not loopback, and this broker knows no TLS: other machines need a nats-server, see deploy/nats", cfg.Listen)
 		}
 		if err := probe(cfg.Listen); err != nil {
 			return nil, err

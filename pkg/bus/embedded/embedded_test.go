@@ -128,6 +128,9 @@ func TestBadAddress(t *testing.T) {
 		{l.Addr().String(), "choose another"},
 		{"localhost", "want host:port"},
 		{"127.0.0.1:99999", "want host:port"},
+		{"0.0.0.0:0", "is not loopback"},
+		{":0", "is not loopback"},
+		{"broker.example:4222", "is not loopback"},
 	} {
 		_, err := Start(t.Context(), Config{Dir: t.TempDir(), Listen: c.listen}, zerolog.Nop())
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {

@@ -48,7 +48,7 @@ func (b *bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !b.allowed(r, q) {
 		h.Set("WWW-Authenticate", `Basic realm="ClickHouse server HTTP API"`)
-		fail(w, exceptionf(codeAuth, "%s: Authentication failed: the name and password are in the file %s of the data folder. (AUTHENTICATION_FAILED)", q.user, tokenFile))
+		fail(w, exceptionf(codeAuth, "%s: Authentication failed: the name and password are in the file %s of the data folder. (AUTHENTICATION_FAILED)", q.user, TokenFile))
 		return
 	}
 	body, err := decoded(r)

@@ -33,12 +33,15 @@ const (
 	killEvery       = 200 * time.Millisecond // a kill may come before its statement: repeat it
 )
 
-func openEngine(libPath, dir string, clients int) (*engine, error) {
+func openEngine(libPath, dir, configFile string, clients int) (*engine, error) {
 	lib, err := load(libPath)
 	if err != nil {
 		return nil, err
 	}
 	e := &engine{lib: lib, args: []string{"clickhouse", "--path=" + dir}, pool: make(chan *client, clients), spare: new(client)}
+	if configFile != "" {
+		e.args = append(e.args, "--config-file="+configFile)
+	}
 	for range clients {
 		e.pool <- new(client)
 	}

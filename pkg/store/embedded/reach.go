@@ -17,7 +17,7 @@ import (
 // it, after asking it whether it is there. os.ErrNotExist means that no process
 // serves it.
 func Find(ctx context.Context, dir string) (string, error) {
-	token, err := os.ReadFile(filepath.Join(dir, tokenFile))
+	token, err := os.ReadFile(filepath.Join(dir, TokenFile))
 	if err != nil {
 		return "", err
 	}
@@ -32,7 +32,7 @@ func Find(ctx context.Context, dir string) (string, error) {
 	if err := loopback(u.Host); err != nil {
 		return "", fmt.Errorf("read %s: %w", filepath.Join(dir, urlFile), err)
 	}
-	u.User, u.Path = url.UserPassword(user, strings.TrimSpace(string(token))), "/"
+	u.User, u.Path = url.UserPassword(User, strings.TrimSpace(string(token))), "/"
 	if err := ask(ctx, *u); err != nil {
 		return "", fmt.Errorf("%w: %w", os.ErrNotExist, err) // killed before it could take its files away
 	}

@@ -62,6 +62,10 @@ type Config struct {
 	Addr    string        // loopback address of the bridge; "" is 127.0.0.1:0, any free port
 	Clients int           // statements that run at once; 0 is 4
 	Grace   time.Duration // for requests under way when Run ends; 0 is 10 s
+
+	// ConfigFile is a server's config.xml of which the engine takes what concerns
+	// it, users_config among it: whoever comes in is the user default of that file.
+	ConfigFile string
 }
 
 // Flags registers the flags that people may want to set; Dir belongs to the caller.
@@ -70,11 +74,16 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Addr, "clickhouse-addr", c.Addr, "loopback address for the embedded ClickHouse (default any free port)")
 }
 
+// Who may come in: a user of this name with the word in the folder's file of
+// that name, which only its owner can read.
 const (
-	user      = "spin"
-	tokenFile = "token"
-	urlFile   = "url"
-	lockFile  = "lock"
+	User      = "spin"
+	TokenFile = "token"
+)
+
+const (
+	urlFile  = "url"
+	lockFile = "lock"
 )
 
 // Server is the engine and its bridge.
@@ -150,7 +159,7 @@ func Open(c Config) (s *Server, err error) {
 	if s.listen, err = net.Listen("tcp", c.Addr); err != nil {
 		return s, fmt.Errorf("open the ClickHouse port: %w", err)
 	}
-	if s.engine, err = openEngine(c.Library, filepath.Join(dir, "data"), c.Clients); err != nil {
+	if s.engine, err = openEngine(c.Library, filepath.Join(dir, "data"), c.ConfigFile, c.Clients); err != nil {
 		return s, fmt.Errorf("open %s: %w", dir, err)
 	}
 	var said strings.Builder
@@ -163,7 +172,7 @@ func Open(c Config) (s *Server, err error) {
 	}
 	version, zone, _ := strings.Cut(strings.TrimSpace(said.String()), "\t")
 	s.http = &http.Server{
-		Handler:           &bridge{engine: s.engine, spool: spool, user: user, password: s.token, version: version, timezone: zone},
+		Handler:           &bridge{engine: s.engine, spool: spool, user: User, password: s.token, version: version, timezone: zone},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // errors reach the client
 	}
@@ -172,7 +181,14 @@ func Open(c Config) (s *Server, err error) {
 
 // URL of the bridge, with the name and the token in it.
 func (s *Server) URL() string {
-	u := url.URL{Scheme: "http", User: url.UserPassword(user, s.token), Host: s.listen.Addr().String(), Path: "/"}
+	u := url.URL{Scheme: "http", User: url.UserPassword(User, s.token), Host: s.listen.Addr().String(), Path: "/"}
+	return u.String()
+}
+
+// Address of the bridge without them, for --clickhouse-url; --clickhouse-user is
+// User and --clickhouse-password-file the folder's file TokenFile.
+func (s *Server) Address() string {
+	u := url.URL{Scheme: "http", Host: s.listen.Addr().String(), Path: "/"}
 	return u.String()
 }
 
@@ -241,7 +257,7 @@ func lock(dir string) (*os.File, error) {
 // ownToken reads the folder's token, or makes one. It stays the same, so that a
 // BI tool need not be told a new one each time.
 func ownToken(dir string) (string, error) {
-	path := filepath.Join(dir, tokenFile)
+	path := filepath.Join(dir, TokenFile)
 	switch b, err := os.ReadFile(path); {
 	case err == nil && len(strings.TrimSpace(string(b))) >= 20:
 		return strings.TrimSpace(string(b)), os.Chmod(path, 0o600)

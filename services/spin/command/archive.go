@@ -26,6 +26,9 @@ func (p *places) openStore(ctx context.Context) (db *store.Store, stop func() er
 
 func (p *places) reach(ctx context.Context) (store.Options, func() error, error) {
 	options := p.store
+	if err := options.Check(); err != nil {
+		return options, nil, err
+	}
 	if options.URL != "" {
 		return options, func() error { return nil }, nil
 	}

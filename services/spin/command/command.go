@@ -52,6 +52,7 @@ func entries() []entry {
 		{"export", "", "write a checkpoint as safetensors or GGUF", func() word { return &export{} }},
 		{"export-data", "", "write an iteration's pairs as a Parquet data set", func() word { return &exportData{} }},
 		{"import-data", "FILE…", "put published pairs into ClickHouse, to ask about", func() word { return &importData{} }},
+		{"migrate", "", "make ClickHouse's tables, or bring them to this version", func() word { return &migrate{} }},
 		{"plan", "", "memory, disk and time that a run would take", func() word { return &plan{} }},
 		{"version", "", "what this binary is", func() word { return &version{} }},
 	}

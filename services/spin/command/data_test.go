@@ -44,7 +44,7 @@ func archive(t *testing.T) (url, id string) {
 // TestExportData: what is exported reads as what the tables hold, in both layouts, and again after an import.
 func TestExportData(t *testing.T) {
 	url, id := archive(t)
-	at := []string{"--clickhouse-url", url}
+	at := clickhouseFlags(t, url)
 	for _, layout := range []string{"spin", "preference"} {
 		dir := filepath.Join(t.TempDir(), "set")
 		args := append([]string{"export-data", "--layout", layout, "--iteration", "0", "--output", dir}, at...)
