@@ -27,6 +27,7 @@ import (
 
 // plane is a broker with a trainer. The games are made up by the tests: training takes any.
 type plane struct {
+	server  *embedded.Server
 	conn    *bus.Conn
 	trainer *Service
 	runs    bus.State[run.Run]
@@ -48,7 +49,7 @@ func newPlane(t *testing.T) *plane {
 	dev, err := cpu.New(cpu.Config{Threads: 1})
 	must(t, err)
 	t.Cleanup(func() { must(t, dev.Close()) })
-	return &plane{conn, New(Config{Scratch: t.TempDir()}, "trainer-1", conn, blobs, dev, zerolog.Nop()), bus.State[run.Run]{Bucket: conn.Control()}}
+	return &plane{server, conn, New(Config{Scratch: t.TempDir()}, "trainer-1", conn, blobs, dev, zerolog.Nop()), bus.State[run.Run]{Bucket: conn.Control()}}
 }
 
 // tinySpec trains on 6 prompts and holds 2 out.
@@ -62,19 +63,26 @@ func tinySpec(t *testing.T) run.Spec {
 	defer p.Close()
 	spec.Model.SHA256, err = checkpoint.Digest(p)
 	must(t, err)
-	var rows strings.Builder
-	for i := range 8 {
-		line, err := json.Marshal(map[string]string{"prompt": fmt.Sprintf("What is %d?", i), "response": fmt.Sprintf("It is %d.", i)})
-		must(t, err)
-		rows.Write(append(line, '\n'))
-	}
-	spec.Data.Path = filepath.Join(t.TempDir(), "answers.jsonl")
-	must(t, os.WriteFile(spec.Data.Path, []byte(rows.String()), 0o644))
+	spec.Data.Path = manyRows(t, 8)
 	spec.Data.Prompts, spec.Data.Heldout, spec.Data.MaxPromptTokens = 6, 2, 100
 	spec.Iterations, spec.Sampling.MaxNewTokens, spec.SFT.Epochs, spec.SFT.Batch, spec.SPIN.Batch = 1, 12, 0, 3, 4
 	spec.Engine.DType, spec.Engine.MicroTokens, spec.Control = "f32", 512, "none"
 	must(t, spec.Validate())
 	return spec
+}
+
+// manyRows is a data set of n prompts.
+func manyRows(t *testing.T, n int) string {
+	t.Helper()
+	var rows strings.Builder
+	for i := range n {
+		line, err := json.Marshal(map[string]string{"prompt": fmt.Sprintf("What is %d?", i), "response": fmt.Sprintf("It is %d.", i)})
+		must(t, err)
+		rows.Write(append(line, '\n'))
+	}
+	path := filepath.Join(t.TempDir(), "answers.jsonl")
+	must(t, os.WriteFile(path, []byte(rows.String()), 0o644))
+	return path
 }
 
 func (p *plane) submit(t *testing.T, spec run.Spec) string {
@@ -152,55 +160,6 @@ func madeUp(c *event.Chunk, p *event.Prompt) *event.Game {
 	return g
 }
 
-// A prompt that no generator can play blocks the run, says so, and is tried again when a person says
-// go on.
-func TestDeadLetterBlocks(t *testing.T) {
-	for _, split := range []event.Split{event.Split_SPLIT_TRAIN, event.Split_SPLIT_HELDOUT} {
-		t.Run(split.Token(), func(t *testing.T) {
-			p := newPlane(t)
-			var mu sync.Mutex
-			healed, victim := false, ""
-			p.generator(t, func(prompt *event.Prompt) bool {
-				mu.Lock()
-				defer mu.Unlock()
-				if victim == "" && prompt.GetSplit() == split {
-					victim = prompt.GetPromptId()
-				}
-				return !healed && prompt.GetPromptId() == victim
-			})
-			id := p.submit(t, tinySpec(t))
-			for range 2 { // going on without a cure comes to the same
-				err := p.trainer.Lead(t.Context(), id)
-				if !errors.Is(err, ErrBlocked) {
-					t.Fatalf("a run with a poisoned prompt ends with %v, want ErrBlocked", err)
-				}
-				r, _ := p.load(t, id)
-				if r.Status != run.Blocked || !strings.Contains(r.Reason, victim) || !strings.Contains(r.Reason, "this prompt is poisoned") {
-					t.Errorf("the run is %s: %s; want blocked, naming prompt %s and the generator's error", r.Status, r.Reason, victim)
-				}
-				p.command(t, id, run.Resume)
-			}
-			alarms := 0
-			must(t, p.conn.Read(t.Context(), bus.ReadConfig{Stream: bus.Events, Filters: []string{event.Filter(id, event.Events, "trainer")}}, func(d bus.Delivery) error {
-				if e := d.Message.(*event.Event); e.GetKind() == "blocked" && e.GetLevel() == event.Level_LEVEL_ALARM {
-					alarms++
-				}
-				return nil
-			}))
-			if alarms != 2 {
-				t.Errorf("%d alarms, want one each time", alarms)
-			}
-			mu.Lock()
-			healed = true
-			mu.Unlock()
-			must(t, p.trainer.Lead(t.Context(), id))
-			if r, _ := p.load(t, id); r.Status != run.Finished {
-				t.Errorf("the run is %s: %s; want done", r.Status, r.Reason)
-			}
-		})
-	}
-}
-
 // A trainer that takes over leaves alone what an earlier one finished, and publishes nothing twice.
 func TestResume(t *testing.T) {
 	p := newPlane(t)
@@ -250,7 +209,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A game that the run did not ask for ends it: first write wins, so a wrong one stays.
+// What a game must be.
 func TestCheckRefuses(t *testing.T) {
 	spec := tinySpec(t)
 	base, err := pretrained.Open(spec.Model.Path)
@@ -263,7 +222,7 @@ func TestCheckRefuses(t *testing.T) {
 	kept := &event.Draw{SampleId: event.SampleID(runID, 0, prompts.train[0].GetPromptId(), 0), Response: &event.Response{TokenIds: []uint32{9}}}
 	g := &games{
 		lead: &lead{run: run.Run{ID: runID, Spec: spec, Fingerprint: "cpu/f32"}, base: base, prompts: prompts},
-		turn: &turn{Iteration: run.Iteration{Number: 1, Opponent: digest}}, kept: map[string][]*event.Draw{prompts.train[0].GetPromptId(): {kept}},
+		at:   run.Iteration{Number: 1, Opponent: digest}, kept: map[string][]*event.Draw{prompts.train[0].GetPromptId(): {kept}},
 	}
 	chunk := &event.Chunk{RunId: runID, Iteration: 1, WeightsSha256: digest, TemplateId: base.Template.ID(), Draws: uint32(spec.Draws), Engines: []string{"cpu/f32"}}
 	for _, c := range []struct {
@@ -273,6 +232,7 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{"as asked", "", func(*event.Game) {}},
 		{"a hole", "", func(m *event.Game) { m.Hole, m.WeightsSha256 = &event.Hole{Reason: "skipped"}, "" }},
+		{"a hole of an unknown prompt", "not prompt 0", func(m *event.Game) { m.Hole, m.PromptId = &event.Hole{Reason: "skipped"}, "p-x" }},
 		{"other weights", "weights", func(m *event.Game) { m.WeightsSha256 = strings.Repeat("cd", 32) }},
 		{"another template", "template", func(m *event.Game) { m.TemplateId = "x" }},
 		{"another engine", "engine cpu/bf16", func(m *event.Game) { m.Fingerprint = "cpu/bf16" }},

@@ -261,7 +261,7 @@ func (t *tasks) lookAfter(ctx context.Context, missing []string) error {
 			}
 		}
 	}
-	return t.recover(ctx, missing)
+	return t.recover(ctx)
 }
 
 // suspect is a task that may be too slow.
@@ -327,7 +327,7 @@ func (t *tasks) hedge(ctx context.Context, s suspect) error {
 
 // recover publishes what is missing again when the queue has been empty for a while: a broker that lost
 // acknowledged tasks, or an earlier leader that died between removing a game and queueing it again.
-func (t *tasks) recover(ctx context.Context, missing []string) error {
+func (t *tasks) recover(ctx context.Context) error {
 	if time.Since(t.counted) < time.Second {
 		return nil
 	}
@@ -349,7 +349,7 @@ func (t *tasks) recover(ctx context.Context, missing []string) error {
 	}
 	t.empty = time.Time{}
 	t.games.mu.Lock()
-	lost := slices.DeleteFunc(slices.Clone(missing), func(id string) bool {
+	lost := slices.DeleteFunc(slices.Clone(t.order), func(id string) bool {
 		return t.games.played[id] != nil || t.games.dead[id] != nil || len(t.of[id]) == 0
 	})
 	t.games.mu.Unlock()
