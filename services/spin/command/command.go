@@ -44,6 +44,7 @@ func entries() []entry {
 		{"submit", "run.yaml", "hand a run to the services of a fleet", func() word { return &submit{} }},
 		{"pause", "RUN", "let a run stand still", func() word { return &steer{command: run.Pause} }},
 		{"resume", "RUN", "let a run go on that was paused, blocked or failed", func() word { return &steer{command: run.Resume} }},
+		{"dead", "[ls | show SEQ | requeue SEQ … | skip SEQ …]", "what nobody could play or take: look at it, try again, or go on without", func() word { return &dead{} }},
 		{"abort", "RUN", "end a run for good", func() word { return &steer{command: run.Abort} }},
 		{"rm", "RUN", "remove all that a run has left: rows, messages, checkpoints", func() word { return &remove{} }},
 		{"score", "", "log-probabilities of given answers", func() word { return &score{} }},
