@@ -74,7 +74,7 @@ func installDebian(t *testing.T) string {
 	return root
 }
 
-// server is a running one.
+// debianServer is a running one.
 type debianServer struct {
 	plain, secure string // host:port of the native protocol, without and with TLS
 	keys          string // what deploy/keys.sh made

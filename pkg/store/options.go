@@ -65,7 +65,7 @@ func (o Options) Check() error {
 // dial is the driver's options, and the address and client for Query; a nil
 // address where there is no HTTP interface.
 func (o Options) dial() (*clickhouse.Options, *url.URL, *http.Client, error) {
-	opt, err := clickhouse.ParseDSN(o.URL)
+	opt, err := clickhouse.ParseDSN(secured(o.URL))
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("clickhouse url %s: %w", redact(o.URL), err)
 	}
@@ -100,6 +100,18 @@ func (o Options) dial() (*clickhouse.Options, *url.URL, *http.Client, error) {
 		client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment}}
 	}
 	return opt, web, client, nil
+}
+
+// secured says to the driver what https says to everybody else.
+func secured(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" {
+		return raw
+	}
+	q := u.Query()
+	q.Set("secure", "true")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // tls is the certificates' configuration; nil where none is given.
