@@ -104,6 +104,7 @@ func rules() []rule {
 		only("the broker can be replaced in one place", "github.com/nats-io/nats.go", "pkg/bus"),
 		only("services stay static and small: the broker itself is only in spin", "github.com/nats-io/nats-server", "pkg/bus/embedded"),
 		only("the archive can be replaced in one place", "github.com/ClickHouse", "pkg/store"),
+		only("S3 is behind one driver", "github.com/minio", "pkg/blob/s3"),
 		only("the ways into C libraries are few and known", "github.com/ebitengine/purego", "pkg/store/embedded", "compute/cuda"),
 		only("the GPU is behind one backend", "gorgonia.org/cu", "compute/cuda"),
 		only("flags end at the constructors", "github.com/spf13/pflag", flags...),
