@@ -164,8 +164,12 @@ func TestHoles(t *testing.T) {
 	spec := tinySpec(t)
 	spec.Iterations = 2
 	spec.SPIN.MixPrevious = run.Each(true)
+	var mu sync.Mutex
+	later := false // iteration 1 has begun
+	poisoned := "" // the first training prompt that is asked for, in iteration 0
 	play := func(max int, poison func(*event.Prompt) bool, skip bool) (run.Iteration, run.Iteration, [][]string) {
 		t.Helper()
+		later = false
 		p := newPlane(t)
 		p.generator(t, poison)
 		s := spec
@@ -184,16 +188,13 @@ func TestHoles(t *testing.T) {
 		must(t, err)
 		return p.iteration(t, id, 0), p.iteration(t, id, 1), p.pairs(t, id)
 	}
-	var mu sync.Mutex
-	later := false
-	poisoned := "" // the first training prompt that is asked for, in iteration 0
 	victim := func(p *event.Prompt) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if poisoned == "" && p.GetSplit() == event.Split_SPLIT_TRAIN {
 			poisoned = p.GetPromptId()
 		}
-		if p.GetPromptId() != poisoned && len(p.GetKept()) > 0 { // iteration 1 has begun
+		if p.GetPromptId() != poisoned && len(p.GetKept()) > 0 {
 			later = true
 		}
 		return p.GetPromptId() == poisoned && !later
@@ -324,6 +325,20 @@ func TestRefusedGames(t *testing.T) {
 	must(t, err)
 	if len(subjects) != 8 {
 		t.Errorf("%d games in the stream, want 8", len(subjects))
+	}
+}
+
+// A message in a run's queue that is no task of its own becomes a dead letter and holds up nothing.
+func TestJunkInTheQueue(t *testing.T) {
+	p := newPlane(t)
+	id := p.submit(t, tinySpec(t))
+	must(t, p.conn.OpenQueue(t.Context(), id))
+	bustest.PublishRaw(t, p.server, "spin."+id+".prompts.0", "spin.v9.Chunk", []byte("junk"))
+	p.generator(t, func(*event.Prompt) bool { return false })
+	must(t, p.trainer.Lead(t.Context(), id))
+	letters, _ := p.deadLetters(t, id)
+	if len(letters) != 1 || letters[0].GetStream() != event.Prompts || !strings.Contains(letters[0].GetReason(), "spin.v9.Chunk") {
+		t.Errorf("letters %v", letters)
 	}
 }
 

@@ -266,7 +266,8 @@ func (t *tasks) lookAfter(ctx context.Context, missing []string) error {
 
 // suspect is a task that may be too slow.
 type suspect struct {
-	*copied
+	task    *copied
+	holder  string
 	out     time.Duration
 	copies  int
 	missing []string // its prompts that have no game
@@ -282,10 +283,10 @@ func (t *tasks) slow(missing []string) []suspect {
 			continue
 		}
 		c := t.of[id][len(t.of[id])-1]
-		if c.taken.IsZero() || slices.ContainsFunc(found, func(s suspect) bool { return s.copied == c }) {
+		if c.taken.IsZero() || slices.ContainsFunc(found, func(s suspect) bool { return s.task == c }) {
 			continue
 		}
-		s := suspect{copied: c, out: time.Since(c.taken), copies: t.hedged[id]}
+		s := suspect{task: c, holder: c.holder, out: time.Since(c.taken), copies: t.hedged[id]}
 		if !t.hedging.Due(s.out, s.copies, true, &t.took) {
 			continue
 		}
