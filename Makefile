@@ -6,10 +6,12 @@ GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 ARGS        ?=
+BENCH       ?= .
+ROWS        ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build model answers clickhouse run test test-long test-cuda lint fuzz bench generate clean
+.PHONY: help build model answers clickhouse run test test-long test-cuda lint fuzz bench bench-peers generate clean
 
 help:
 	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
@@ -19,7 +21,8 @@ help:
 	@echo 'test-cuda   the CUDA engine on an emulated driver'
 	@echo 'lint        gofmt, vet, staticcheck'
 	@echo 'fuzz        every fuzz target for $(FUZZTIME)'
-	@echo 'bench       benchmarks of the kernels and of the whole model'
+	@echo 'bench       benchmarks of every operation and of the whole model (BENCH=regexp)'
+	@echo 'bench-peers the same work by PyTorch, TRL, transformers and llama.cpp, side by side (ROWS=…)'
 	@echo 'generate    assembly and Protobuf again from their sources'
 
 build:
@@ -52,7 +55,16 @@ fuzz:
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) sh .ci/fuzz.sh
 
 bench: model
-	$(GO) test -run '^$$' -bench . ./compute/cpu ./pkg/...
+	$(GO) test -run '^$$' -bench '$(BENCH)' -timeout 60m ./compute/cpu ./pkg/...
+
+bench-peers: # 6 GB of Python packages; SPIN_PEERS_VENV=… takes an environment that has them
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./bench/spinbench ./bench/compare
+	$(GO) test -c -o bin/cpu.test ./compute/cpu
+	@model=$$(sh deploy/fetch.sh model) && answers=$$(sh deploy/fetch.sh answers) && \
+	peers=$$(SPINBENCH=bin/spinbench sh bench/peers/prepare.sh "$$model" "$$answers") && \
+	bin/compare -python "$${SPIN_PEERS_VENV:-$$peers/venv}/bin/python" -peers "$$peers" -model "$$model" \
+		-spinbench bin/spinbench -cpu-test bin/cpu.test -rows '$(ROWS)' $(ARGS)
 
 generate:
 	$(GO) generate ./...

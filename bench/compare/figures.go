@@ -27,7 +27,6 @@ func (f figure) row(a, b []unit.Result) Row {
 	return Row{
 		Name: f.name, What: f.what, Against: f.against, Unit: f.unit, Less: f.less, Bar: f.bar, Goal: f.goal, Pairs: len(a),
 		Ours: median(ours), Peer: median(peer), Ratio: median(ratios), Ratios: ratios,
-		OursParts: parts(a), PeerParts: parts(b),
 	}
 }
 

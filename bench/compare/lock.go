@@ -3,42 +3,46 @@ package main
 import (
 	"os"
 	"syscall"
+	"time"
 )
 
-// lockFile is a file whose lock says who may use the processor: benchmarks take it exclusively, work
-// that is merely heavy shares it, so both can go on on one machine.
-type lockFile string
+// turns takes turns with others on the machine who lock the same files: whoever holds all of them
+// has the processor to himself. No files: nobody is waited for.
+type turns struct {
+	files []string
+	most  time.Duration // that a turn lasts while there is a place to end it
+	held  []*os.File
+	since time.Time
+}
 
-// hold takes the locks in order and returns what gives them back. Exclusively: all of them, and to
-// the end; shared: the last one, once the others could be had.
-func hold(locks []lockFile, exclusive bool) (release func(), err error) {
-	var held []*os.File
-	release = func() {
-		for _, f := range held {
-			f.Close()
+// take makes sure that it is our turn; one that has lasted long enough goes to the others first.
+func (t *turns) take() error {
+	if len(t.held) > 0 {
+		if time.Since(t.since) < t.most {
+			return nil
 		}
+		t.end()
 	}
-	for i, name := range locks {
-		f, err := os.OpenFile(string(name), os.O_RDWR|os.O_CREATE, 0o666)
+	for _, name := range t.files {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
-			release()
-			return nil, err
+			t.end()
+			return err
 		}
-		held = append(held, f)
-		how := syscall.LOCK_EX
-		if !exclusive && i == len(locks)-1 {
-			how = syscall.LOCK_SH
-		}
-		if err := syscall.Flock(int(f.Fd()), how); err != nil {
-			release()
-			return nil, err
+		t.held = append(t.held, f)
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.end()
+			return err
 		}
 	}
-	if !exclusive {
-		for _, f := range held[:max(len(held)-1, 0)] {
-			f.Close()
-		}
-		held = held[max(len(held)-1, 0):]
+	t.since = time.Now()
+	return nil
+}
+
+// end gives the turn back.
+func (t *turns) end() {
+	for _, f := range t.held {
+		f.Close()
 	}
-	return release, nil
+	t.held = nil
 }

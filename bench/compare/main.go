@@ -17,18 +17,20 @@ import (
 
 // settings are the flags.
 type settings struct {
-	rows     string // names or beginnings of names; empty: all
-	pairs    int    // A B; 0: each comparison's own number
-	quick    bool
-	compile  bool
-	python   string
-	peers    string // folder of converted models and games
-	model    string // GGUF
-	worker   string // bench/spinbench, built
-	cputest  string // compute/cpu's tests, built
-	locks    string
-	out      string // folder of results
-	patience time.Duration
+	rows      string // names or beginnings of names; empty: all
+	pairs     int    // A B; 0: each comparison's own number
+	quick     bool
+	compile   bool
+	python    string
+	peers     string // folder of converted models and games
+	model     string // GGUF
+	worker    string // bench/spinbench, built
+	cputest   string // compute/cpu's tests, built
+	locks     string
+	turn      time.Duration
+	out       string // folder of results
+	patience  time.Duration
+	quietTime time.Duration
 }
 
 func main() {
@@ -42,9 +44,11 @@ func main() {
 	flag.StringVar(&s.model, "model", "", "the model, a GGUF file")
 	flag.StringVar(&s.worker, "spinbench", "", "bench/spinbench, built")
 	flag.StringVar(&s.cputest, "cpu-test", "", "compute/cpu's test binary, for the machine's peaks")
-	flag.StringVar(&s.locks, "lock", "", "files to lock, commas between: exclusively while something is timed, shared while it is prepared")
+	flag.StringVar(&s.locks, "lock", "", "files to lock while something is timed, commas between: to take turns with others on the machine")
+	flag.DurationVar(&s.turn, "turn", time.Minute, "how long a turn lasts at the least, where others wait for the locks")
 	flag.StringVar(&s.out, "out", "bench", "folder of results.json and RESULTS.md")
 	flag.DurationVar(&s.patience, "patience", 4*time.Minute, "the longest unit of work; a peer's setting that takes longer is left out")
+	flag.DurationVar(&s.quietTime, "quiet", 20*time.Second, "how long to wait for other processes to calm down before a unit is timed")
 	flag.Parse()
 	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
@@ -72,10 +76,8 @@ func run(s settings) error {
 	if err := makeGames(s.peers, shape.Vocab); err != nil {
 		return err
 	}
-	h := &harness{settings: s, known: results}
-	for _, name := range strings.FieldsFunc(s.locks, func(r rune) bool { return r == ',' }) {
-		h.locks = append(h.locks, lockFile(name))
-	}
+	h := &harness{settings: s, known: results, calm: quiet, turns: turns{most: s.turn}, fastest: map[string]string{}}
+	h.turns.files = strings.FieldsFunc(s.locks, func(r rune) bool { return r == ',' })
 	if h.roofline, err = h.measureRoofline(); err != nil {
 		return err
 	}

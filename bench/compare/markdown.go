@@ -35,7 +35,7 @@ func (r *Results) markdown() string {
 		line("")
 		line("**%s** (%s, %s): pairs %s.", x.Name, x.At.Format("2006-01-02 15:04 MST"), x.Commit, numbers(x))
 		if len(x.Trials) > 0 {
-			line("Settings tried, one unit each: %s.", pairsOf(x.Trials, func(k, v string) string { return k + " " + v }))
+			line("Settings tried, the best unit of each: %s.", pairsOf(x.Trials, func(k, v string) string { return k + " " + v }))
 		}
 		if len(x.OursParts) > 0 {
 			line("Seconds, ours / the peer's: %s.", pairsOf(x.OursParts, func(k string, v float64) string { return fmt.Sprintf("%s %.4g / %.4g", k, v, x.PeerParts[k]) }))

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/seed-8780d58e/spin/bench/unit"
 )
@@ -12,10 +15,12 @@ import (
 // harness runs comparisons.
 type harness struct {
 	settings
-	locks    []lockFile
+	turns    turns
+	calm     float64  // cores that others may use beside a unit that counts
 	known    *Results // of earlier runs
 	roofline map[string]float64
 	versions map[string]string // of the comparison at hand
+	fastest  map[string]string // of each family: the dtype of the peer's best settings
 }
 
 // compare finds the peer's best settings, lets both take turns, and reads the figures.
@@ -24,6 +29,7 @@ func (h *harness) compare(c comparison) ([]Row, error) {
 	if h.pairs > 0 {
 		c.pairs = h.pairs
 	}
+	defer h.turns.end()
 	best, trials, err := h.try(c)
 	if err != nil {
 		return nil, err
@@ -39,19 +45,25 @@ func (h *harness) compare(c comparison) ([]Row, error) {
 		return nil, fmt.Errorf("%s: %w", best.label, err)
 	}
 	defer peer.stop()
+	turns, err := h.takeTurns(ours, peer, c.pairs)
+	if err != nil {
+		return nil, err
+	}
 	var a, b []unit.Result
 	noise := 0.0
-	for range c.pairs {
-		x, y, others, err := h.pair(ours, peer)
-		if err != nil {
-			return nil, err
-		}
-		a, b, noise = append(a, x), append(b, y), max(noise, others)
+	for _, t := range turns {
+		a, b, noise = append(a, t.ours), append(b, t.peer), max(noise, t.others)
 	}
 	var rows []Row
-	for _, f := range c.figures {
+	for i, f := range c.figures {
 		r := f.row(a, b)
+		if i == 0 {
+			r.OursParts, r.PeerParts = parts(a), parts(b)
+		}
 		r.Setting, r.Trials, r.Others = best.label, trials, noise
+		if err := r.check(); err != nil {
+			return nil, err
+		}
 		rows = append(rows, r)
 	}
 	for _, s := range c.shares {
@@ -63,30 +75,56 @@ func (h *harness) compare(c comparison) ([]Row, error) {
 }
 
 // pair is one turn of each.
-func (h *harness) pair(ours, peer *process) (a, b unit.Result, others float64, err error) {
-	release, err := hold(h.locks, true)
-	if err != nil {
-		return a, b, 0, err
+type pair struct {
+	ours, peer unit.Result
+	others     float64 // the most cores that anything else used meanwhile
+}
+
+// takeTurns lets both work n times. A pair that something else on the machine disturbed is repeated,
+// n times in all; then the quietest n count.
+func (h *harness) takeTurns(ours, peer *process, n int) ([]pair, error) {
+	var all []pair
+	undisturbed := 0
+	for len(all) < 2*n && undisturbed < n {
+		if err := h.turns.take(); err != nil {
+			return nil, err
+		}
+		h.waitQuiet()
+		var p pair
+		var err error
+		var second float64
+		if p.ours, p.others, err = ours.work(h.patience); err != nil {
+			return nil, fmt.Errorf("ours: %w", err)
+		}
+		if p.peer, second, err = peer.work(h.patience); err != nil {
+			return nil, fmt.Errorf("peer: %w", err)
+		}
+		if p.others = max(p.others, second); p.others <= h.calm {
+			undisturbed++
+		}
+		all = append(all, p)
 	}
-	defer release()
-	a, first, err := ours.work(h.patience)
-	if err != nil {
-		return a, b, 0, fmt.Errorf("ours: %w", err)
+	slices.SortStableFunc(all, func(x, y pair) int { return cmp.Compare(x.others, y.others) })
+	return all[:n], nil
+}
+
+// waitQuiet waits until the rest of the machine is idle, for a while.
+func (h *harness) waitQuiet() {
+	const window = 200 * time.Millisecond
+	for end := time.Now().Add(h.quietTime); time.Now().Before(end); {
+		before := readBusy(os.Getpid())
+		time.Sleep(window)
+		if readBusy(os.Getpid()).others(before) <= h.calm*window.Seconds()+0.01 {
+			return
+		}
 	}
-	b, second, err := peer.work(h.patience)
-	if err != nil {
-		return a, b, 0, fmt.Errorf("peer: %w", err)
-	}
-	return a, b, max(first, second), nil
 }
 
 // warm starts a process and lets it do one unit that does not count, unless its units are long.
 func (h *harness) warm(c unit.Config) (*process, error) {
-	release, err := hold(h.locks, false)
-	if err != nil {
+	if err := h.turns.take(); err != nil {
 		return nil, err
 	}
-	defer release()
 	p, ready, err := h.start(c, h.patience)
 	if err != nil {
 		return nil, err
@@ -104,11 +142,17 @@ func (h *harness) warm(c unit.Config) (*process, error) {
 	return p, nil
 }
 
-// try finds the fastest of the peer's settings by one unit of each, and says what each gave, by the
+// try finds the fastest of the peer's settings by a few units of each, and says what each gave, by the
 // first figure.
 func (h *harness) try(c comparison) (rival, map[string]string, error) {
 	if len(c.peers) == 1 {
 		return c.peers[0], nil, nil
+	}
+	if dtype := h.fastest[c.family]; c.family != "" && dtype != "" {
+		i := slices.IndexFunc(c.peers, func(p rival) bool { return p.config.DType == dtype })
+		if i >= 0 {
+			return c.peers[i], nil, nil
+		}
 	}
 	if h.quick {
 		for _, r := range h.known.Rows {
@@ -138,8 +182,17 @@ func (h *harness) try(c comparison) (rival, map[string]string, error) {
 	if best < 0 {
 		return rival{}, nil, failed
 	}
+	if c.family != "" {
+		h.fastest[c.family] = c.peers[best].config.DType
+	}
 	return c.peers[best], trials, nil
 }
+
+// A peer's setting is tried so often, but no longer than it must; its best unit counts.
+const (
+	trialUnits = 3
+	trialTime  = 4 * time.Second
+)
 
 func (h *harness) trial(p rival, f figure) (float64, error) {
 	w, err := h.warm(p.config)
@@ -147,14 +200,18 @@ func (h *harness) trial(p rival, f figure) (float64, error) {
 		return 0, err
 	}
 	defer w.stop()
-	release, err := hold(h.locks, true)
-	if err != nil {
-		return 0, err
+	h.waitQuiet()
+	best := math.Inf(-1)
+	began := time.Now()
+	for range trialUnits {
+		r, _, err := w.work(h.patience)
+		if err != nil {
+			return 0, err
+		}
+		best = max(best, f.value(r))
+		if time.Since(began) > trialTime {
+			break
+		}
 	}
-	defer release()
-	r, _, err := w.work(h.patience)
-	if err != nil {
-		return 0, err
-	}
-	return f.value(r), nil
+	return best, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 
 	"github.com/seed-8780d58e/spin/bench/unit"
@@ -13,6 +14,7 @@ type comparison struct {
 	name    string
 	ours    unit.Config
 	peers   []rival // settings of one peer; the fastest is the one to beat
+	family  string  // comparisons of one family take the settings that were the first one's fastest
 	pairs   int
 	figures []figure
 	shares  []share
@@ -95,7 +97,7 @@ func comparisons(s settings, m shape) []comparison {
 				}
 			}
 		}
-		return comparison{name: name, ours: c, peers: peers, pairs: 3, figures: []figure{{
+		return comparison{name: name, ours: c, peers: peers, family: "training " + c.DType, pairs: 3, figures: []figure{{
 			name: name, what: what, against: against, unit: "tokens/s", bar: bar, goal: goal, value: perSecond(2 * 4 * length),
 		}}}
 	}
@@ -108,13 +110,13 @@ func comparisons(s settings, m shape) []comparison {
 	row.shares = []share{{"train-512-peak", "useful FLOP/s of the step, share of the measured peak", m.stepFLOP(4, 512), "peak bf16", 0.60}}
 	all = append(all, row)
 	c = step("bf16", 256)
-	all = append(all, train("train-256-trl", "the same, 256 tokens", "TRL", c, 256, rivals("trl", hf, c, "f32", "f32-medium", "bf16-autocast"), 4, 6))
+	all = append(all, train("train-256-trl", "the same, 256 tokens", "TRL", c, 256, rivals("trl", hf, c, bf16...), 4, 6))
 	c = step("f32", 256)
 	all = append(all, train("train-256-f32", "the same, 256 tokens, F32", "PyTorch F32", c, 256, rivals("torch", hf, c, "f32", "f32-medium"), 1.8, 2.2))
 
 	c = step("bf16", 256)
 	c.Kind = unit.Score
-	all = append(all, comparison{name: "score-256-bf16", ours: c, peers: rivals("torch", hf, c, bf16...), pairs: 5, figures: []figure{{
+	all = append(all, comparison{name: "score-256-bf16", ours: c, peers: rivals("torch", hf, c, bf16...), family: "training bf16", pairs: 5, figures: []figure{{
 		name: "score-256-bf16", what: "scoring, the same pairs, BF16", against: "transformers", unit: "tokens/s", bar: 2, goal: 3, value: perSecond(2 * 4 * 256),
 	}}})
 
@@ -199,14 +201,21 @@ func gemmFigure(m shape, dt string, rows int, op string, bar, goal float64) figu
 				shapes = append(shapes, m.head())
 			}
 			for _, s := range shapes {
+				t, ok := r.Parts[gemmPart(op, s)]
+				if !ok {
+					return math.NaN()
+				}
 				n := float64(m.count(s))
 				flop += 2 * n * float64(rows*s[0]*s[1])
-				seconds += n * r.Parts[fmt.Sprintf("%s %dx%d", op, s[0], s[1])]
+				seconds += n * t
 			}
 			return flop / seconds / 1e9
 		},
 	}
 }
+
+// gemmPart is how a GEMM unit names one product.
+func gemmPart(op string, s [2]int) string { return fmt.Sprintf("%s %dx%d", op, s[0], s[1]) }
 
 // lossFigure is the largest difference between two loss curves, smoothed over so many steps.
 func lossFigure(name, what, against string, window int, most float64) figure {

@@ -58,8 +58,9 @@ func (h *harness) start(c unit.Config, patience time.Duration) (*process, unit.R
 	case r := <-ready:
 		return p, r, nil
 	case err := <-p.failed:
+		err = p.explain(err)
 		p.stop()
-		return nil, unit.Ready{}, p.explain(err)
+		return nil, unit.Ready{}, err
 	case <-time.After(patience):
 		p.stop()
 		return nil, unit.Ready{}, fmt.Errorf("not ready after %v", patience)
@@ -130,6 +131,9 @@ func (p *process) stop() {
 
 // explain adds the last line that the process wrote about its end.
 func (p *process) explain(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the process ended")
+	}
 	raw, _ := os.ReadFile(p.log.Name())
 	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
 	return fmt.Errorf("%w: %s", err, lines[len(lines)-1])

@@ -15,11 +15,10 @@ func (h *harness) measureRoofline() (map[string]float64, error) {
 	if h.cputest == "" {
 		return nil, nil
 	}
-	release, err := hold(h.locks, true)
-	if err != nil {
+	if err := h.turns.take(); err != nil {
 		return nil, err
 	}
-	defer release()
+	defer h.turns.end()
 	cmd := exec.Command(h.cputest, "-test.run", "^$", "-test.bench", "^BenchmarkMachine$", "-test.benchtime", "5x")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/seed-8780d58e/spin/compute"
@@ -28,8 +30,8 @@ type bench struct {
 	dt compute.DType
 }
 
-func newBench(b *testing.B, dt compute.DType) *bench {
-	d, err := New(Config{})
+func newBench(b *testing.B, dt compute.DType, threads int) *bench {
+	d, err := New(Config{Threads: threads})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -70,28 +72,50 @@ func (x *bench) ints(values ...int32) compute.Tensor {
 	return t
 }
 
-// perDType runs f for F32 and BF16.
+// perThreads runs f on one thread and on all.
+func perThreads(b *testing.B, dt compute.DType, f func(b *testing.B, x *bench)) {
+	for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
+		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) { f(b, newBench(b, dt, threads)) })
+	}
+}
+
+// perDType runs f for F32 and BF16, on one thread and on all.
 func perDType(b *testing.B, f func(b *testing.B, x *bench)) {
 	for _, dt := range []compute.DType{compute.F32, compute.BF16} {
-		b.Run(dt.String(), func(b *testing.B) { f(b, newBench(b, dt)) })
+		b.Run(dt.String(), func(b *testing.B) { perThreads(b, dt, f) })
 	}
+}
+
+// loop times f, and reports how many bytes of its operands it got through a second, each counted as
+// often as it is given.
+func loop(b *testing.B, f func(), operands ...compute.Tensor) {
+	bytes := 0
+	for _, t := range operands {
+		bytes += t.Len() * t.DType.Size()
+	}
+	f()
+	for b.Loop() {
+		f()
+	}
+	b.ReportMetric(float64(bytes)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+}
+
+// flops reports the rate of work of so many floating point operations a call.
+func flops(b *testing.B, flop float64) {
+	b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }
 
 func BenchmarkAddRMSNorm(b *testing.B) {
 	perDType(b, func(b *testing.B, x *bench) {
 		y, delta, s, w, rstd := x.act(benchTokens, benchHidden), x.act(benchTokens, benchHidden), x.f32(benchTokens, benchHidden), x.f32(1, benchHidden), x.f32(benchTokens, 1)
-		for b.Loop() {
-			x.AddRMSNorm(y, rstd, s, delta, w, 1e-5)
-		}
+		loop(b, func() { x.AddRMSNorm(y, rstd, s, delta, w, 1e-5) }, y, delta, s, s)
 	})
 }
 
 func BenchmarkAddRMSNormBackward(b *testing.B) {
 	perDType(b, func(b *testing.B, x *bench) {
 		dy, dd, s, dx, w, dw, rstd := x.act(benchTokens, benchHidden), x.act(benchTokens, benchHidden), x.f32(benchTokens, benchHidden), x.f32(benchTokens, benchHidden), x.f32(1, benchHidden), x.f32(1, benchHidden), x.f32(benchTokens, 1)
-		for b.Loop() {
-			x.AddRMSNormBackward(dx, dd, dw, dy, s, w, rstd, 1e-5)
-		}
+		loop(b, func() { x.AddRMSNormBackward(dx, dd, dw, dy, s, w, rstd, 1e-5) }, dx, dx, dd, dy, s)
 	})
 }
 
@@ -102,46 +126,36 @@ func BenchmarkRoPE(b *testing.B) {
 			pos[i] = int32(i % benchGame)
 		}
 		at := x.ints(pos...)
-		for b.Loop() {
-			x.RoPE(q, at, cos, sin, 64, false)
-		}
+		loop(b, func() { x.RoPE(q, at, cos, sin, 64, false) }, q, q)
 	})
 }
 
 func BenchmarkSwiGLU(b *testing.B) {
 	perDType(b, func(b *testing.B, x *bench) {
 		y, g, u := x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP)
-		for b.Loop() {
-			x.SwiGLU(y, g, u)
-		}
+		loop(b, func() { x.SwiGLU(y, g, u) }, y, g, u)
 	})
 }
 
 func BenchmarkSwiGLUBackward(b *testing.B) {
 	perDType(b, func(b *testing.B, x *bench) {
 		dg, du, dy, g, u := x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP), x.act(benchTokens, benchMLP)
-		for b.Loop() {
-			x.SwiGLUBackward(dg, du, dy, g, u)
-		}
+		loop(b, func() { x.SwiGLUBackward(dg, du, dy, g, u) }, dg, du, dy, g, u)
 	})
 }
 
 func BenchmarkColumnSum(b *testing.B) {
 	perDType(b, func(b *testing.B, x *bench) {
 		db, dy := x.f32(1, benchHidden), x.act(benchTokens, benchHidden)
-		for b.Loop() {
-			x.ColumnSum(db, dy)
-		}
+		loop(b, func() { x.ColumnSum(db, dy) }, dy)
 	})
 }
 
 func BenchmarkSumSquares(b *testing.B) {
-	x := newBench(b, compute.F32)
-	y, g := x.f32(1, 1), x.f32(benchVocab, benchHidden)
-	b.SetBytes(int64(g.Len()) * 4)
-	for b.Loop() {
-		x.SumSquares(y, g)
-	}
+	perThreads(b, compute.F32, func(b *testing.B, x *bench) {
+		y, g := x.f32(1, 1), x.f32(benchVocab, benchHidden)
+		loop(b, func() { x.SumSquares(y, g) }, g)
+	})
 }
 
 // games is a batch of packed games: a prompt of a third, two answers of a third each.
@@ -173,6 +187,15 @@ func sequence(tokens int) compute.Layout {
 	return l
 }
 
+// visible is how many keys all tokens see together.
+func visible(l compute.Layout) float64 {
+	n := 0
+	for _, p := range l.Pos {
+		n += int(p) + 1
+	}
+	return float64(n)
+}
+
 func benchLayouts(b *testing.B, f func(b *testing.B, x *bench, l compute.Layout)) {
 	for _, c := range []struct {
 		name string
@@ -190,9 +213,8 @@ func BenchmarkAttention(b *testing.B) {
 		p := x.NewPlan(n, l.Segments(), 0)
 		p.Set(l)
 		y, q, k, v, lse := x.act(n, h.Q*h.Dim), x.act(n, h.Q*h.Dim), x.act(n, h.KV*h.Dim), x.act(n, h.KV*h.Dim), x.f32(n, h.Q)
-		for b.Loop() {
-			x.Attention(y, lse, q, k, v, h, p)
-		}
+		loop(b, func() { x.Attention(y, lse, q, k, v, h, p) }, y, q, k, v)
+		flops(b, 4*float64(h.Q*h.Dim)*visible(l))
 	})
 }
 
@@ -204,9 +226,8 @@ func BenchmarkAttentionBackward(b *testing.B) {
 		y, q, k, v, lse := x.act(n, h.Q*h.Dim), x.act(n, h.Q*h.Dim), x.act(n, h.KV*h.Dim), x.act(n, h.KV*h.Dim), x.f32(n, h.Q)
 		dy, dq, dk, dv := x.act(n, h.Q*h.Dim), x.act(n, h.Q*h.Dim), x.act(n, h.KV*h.Dim), x.act(n, h.KV*h.Dim)
 		x.Attention(y, lse, q, k, v, h, p)
-		for b.Loop() {
-			x.AttentionBackward(dq, dk, dv, dy, y, lse, q, k, v, h, p)
-		}
+		loop(b, func() { x.AttentionBackward(dq, dk, dv, dy, y, lse, q, k, v, h, p) }, dq, dk, dv, dy, y, q, k, v)
+		flops(b, 8*float64(h.Q*h.Dim)*visible(l)) // the scores' second computation not counted
 	})
 }
 
@@ -231,10 +252,8 @@ func BenchmarkAttentionPaged(b *testing.B) {
 				p := x.NewPlan(rows, rows, len(pages))
 				p.Set(l)
 				y, q := x.act(rows, h.Q*h.Dim), x.act(rows, h.Q*h.Dim)
-				b.SetBytes(int64(2 * c.K.Len() * x.dt.Size()))
-				for b.Loop() {
-					x.AttentionPaged(y, q, c, h, p)
-				}
+				loop(b, func() { x.AttentionPaged(y, q, c, h, p) }, c.K, c.V)
+				flops(b, 4*float64(h.Q*h.Dim*rows*context))
 			})
 		})
 	}
@@ -249,33 +268,32 @@ func BenchmarkSample(b *testing.B) {
 	}{{"greedy", 0, 1, 0, 2}, {"all", 1, 1, 0, 2}, {"top-p", 0.8, 0.95, 0, 2}, {"top-k-p", 0.8, 0.95, 40, 2}, {"top-p-flat", 1, 0.95, 0, 0}} {
 		for _, rows := range []int{1, 32} {
 			b.Run(fmt.Sprintf("%s/rows%d", s.name, rows), func(b *testing.B) {
-				x := newBench(b, compute.F32)
-				z := x.f32(rows, benchVocab)
-				logits := make([]float32, z.Len())
-				for i := range logits {
-					logits[i] = float32(x.r.NormFloat64() * (s.peaked + 0.01))
-					if i%500 == 0 {
-						logits[i] += float32(x.r.ExpFloat64() * 3 * s.peaked)
+				perThreads(b, compute.F32, func(b *testing.B, x *bench) {
+					z := x.f32(rows, benchVocab)
+					logits := make([]float32, z.Len())
+					for i := range logits {
+						logits[i] = float32(x.r.NormFloat64() * (s.peaked + 0.01))
+						if i%500 == 0 {
+							logits[i] += float32(x.r.ExpFloat64() * 3 * s.peaked)
+						}
 					}
-				}
-				compute.Write(x, z, logits)
-				fill := func(v float32) compute.Tensor {
-					t, s := x.f32(rows, 1), make([]float32, rows)
-					for i := range s {
-						s[i] = v
+					compute.Write(x, z, logits)
+					fill := func(v float32) compute.Tensor {
+						t, s := x.f32(rows, 1), make([]float32, rows)
+						for i := range s {
+							s[i] = v
+						}
+						compute.Write(x, t, s)
+						return t
 					}
-					compute.Write(x, t, s)
-					return t
-				}
-				topK := make([]int32, rows)
-				for i := range topK {
-					topK[i] = s.k
-				}
-				g := &compute.Sampling{Key: x.a.Alloc(compute.I32, rows, 2), Counter: x.a.Alloc(compute.I32, rows, 4), Temperature: fill(s.t), TopP: fill(s.p), TopK: x.ints(topK...)}
-				ids, logp := x.a.Alloc(compute.I32, rows, 1), x.f32(rows, 1)
-				for b.Loop() {
-					x.Sample(ids, logp, z, g)
-				}
+					topK := make([]int32, rows)
+					for i := range topK {
+						topK[i] = s.k
+					}
+					g := &compute.Sampling{Key: x.a.Alloc(compute.I32, rows, 2), Counter: x.a.Alloc(compute.I32, rows, 4), Temperature: fill(s.t), TopP: fill(s.p), TopK: x.ints(topK...)}
+					ids, logp := x.a.Alloc(compute.I32, rows, 1), x.f32(rows, 1)
+					loop(b, func() { x.Sample(ids, logp, z, g) }, z)
+				})
 			})
 		}
 	}
@@ -283,13 +301,10 @@ func BenchmarkSample(b *testing.B) {
 
 // BenchmarkExp is the vector exponential, hot in cache.
 func BenchmarkExp(b *testing.B) {
-	x := newBench(b, compute.F32)
+	x := newBench(b, compute.F32, 1)
 	e, z := x.f32(1, 1024), x.f32(1, 1024)
-	b.SetBytes(4096)
 	var sum float32
-	for b.Loop() {
-		sum += x.k.vector.expSum(1024, x.view(e).p, x.view(z).p, 3, 1)
-	}
+	loop(b, func() { sum += x.k.vector.expSum(1024, x.view(e).p, x.view(z).p, 3, 1) }, e, z)
 	if math.IsNaN(float64(sum)) {
 		b.Fatal("NaN")
 	}
