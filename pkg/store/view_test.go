@@ -36,6 +36,7 @@ func TestViews(t *testing.T) {
 		{"worst_pairs", "SELECT place, round(loss, 4), prompt_id, sample_iteration, draw, prompt, startsWith(generated, 'model answer 1 of iteration 0 to 0') FROM worst_pairs" + where + "AND iteration = 1 AND epoch = 2 ORDER BY place LIMIT 1 OFFSET 1", "2\t0.4931\tp0\t0\t1\tquestion 0?\t1"},
 		{"checkpoint_lineage", "SELECT count(), uniqExact(sample_id), groupUniqArray(iteration), arraySort(groupUniqArray(right(sampled_by, 2))) FROM checkpoint_lineage" + where + "AND endsWith(weights_sha256, '66')", "32\t16\t[1]\t['64','65']"},
 		{"duplicates", "SELECT count() FROM duplicates" + where, "0"},
+		{"engine_drift", "SELECT iteration, fingerprint != '', samples, tokens, mean, mean_abs, largest FROM engine_drift" + where + "ORDER BY iteration LIMIT 1", "0\t1\t12\t36\t0\t0\t0"},
 	} {
 		if got := ask(t, s, c.sql); got != c.want {
 			t.Errorf("%s\n%s\n got %q\nwant %q", c.name, c.sql, got, c.want)
