@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -49,6 +51,10 @@ type Server struct {
 	token  string
 
 	urlPath string // of the file with our address; empty: not listening
+
+	stuck   atomic.Bool // a stream could not be written
+	closing chan struct{}
+	tending sync.WaitGroup
 }
 
 // Start locks the folder, starts the broker, and returns when it takes connections. Close it.
@@ -83,7 +89,7 @@ func start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 	if cfg.SyncInterval > 0 {
 		options.SyncInterval = cfg.SyncInterval
 	}
-	s := &Server{}
+	s := &Server{closing: make(chan struct{})}
 	if cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(cfg.Listen)
 		if err == nil {
@@ -111,7 +117,7 @@ func start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 		return nil, fmt.Errorf("start the broker: %w", err)
 	}
 	fatal := make(chan string, 1)
-	s.server.SetLogger(&logger{log: log.With().Str("component", "broker").Logger(), fatal: fatal}, false, false)
+	s.server.SetLogger(&logger{log: log.With().Str("component", "broker").Logger(), fatal: fatal, stuck: &s.stuck}, false, false)
 	go s.server.Start() // returns at once without a listener, at shutdown with one
 
 	deadline := time.NewTimer(startTimeout)
@@ -132,6 +138,7 @@ func start(ctx context.Context, cfg Config, log zerolog.Logger) (*Server, error)
 		s.server.Shutdown()
 		return nil, fmt.Errorf("start the broker in %s: %w", cfg.Dir, err)
 	}
+	s.tending.Go(func() { s.keepGoing(options, log) })
 	return s, nil
 }
 
@@ -153,6 +160,8 @@ func (s *Server) URL() string {
 
 // Close stops the broker after its files are written, and unlocks the folder.
 func (s *Server) Close() error {
+	close(s.closing)
+	s.tending.Wait()
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
 	return errors.Join(s.withdraw(), s.lock.Close())
