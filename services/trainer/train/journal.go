@@ -40,6 +40,7 @@ type journal struct {
 	end     int64
 	waiting int  // messages, those in memory and those in the file
 	told    bool // that the file is full
+	failed  error
 	moved   chan struct{}
 
 	stop func()
@@ -166,6 +167,10 @@ func (j *journal) work(ctx context.Context) {
 			return
 		}
 		if err != nil {
+			j.mu.Lock()
+			j.failed = err
+			j.wake()
+			j.mu.Unlock()
 			j.fail(err)
 			return
 		}
@@ -242,10 +247,10 @@ func (j *journal) pending() int {
 func (j *journal) flush(ctx context.Context) error {
 	for {
 		j.mu.Lock()
-		left, moved := j.waiting, j.moved
+		left, moved, failed := j.waiting, j.moved, j.failed
 		j.mu.Unlock()
-		if left == 0 {
-			return nil
+		if left == 0 || failed != nil {
+			return failed
 		}
 		select {
 		case <-moved:
