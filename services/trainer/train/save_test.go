@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/compute/cpu"
@@ -491,54 +490,4 @@ func FuzzJournalEntry(f *testing.F) {
 		}
 		_, _ = decodeEntry(entry)
 	})
-}
-
-// A disk that is full costs a save, which is said, and holds up a checkpoint; the run goes on by itself
-// when there is room. The disk is a small tmpfs.
-func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("mount a small disk: %v", err)
-	}
-	defer unix.Unmount(dir, 0)
-	f := newCluster(t, dir, quickLimits())
-	f.generator(t, func(*event.Prompt) bool { return false })
-	spec := stagedSpec(t)
-	spec.Control, spec.Iterations, spec.CheckpointEvery = "none", 1, 1
-	id := f.submit(t, spec)
-	ballast, err := os.Create(filepath.Join(dir, "ballast"))
-	must(t, err)
-	w := f.newWorker(t, "trainer")
-	l := f.lead(t, w, id)
-	l.reaches(t, 1)
-	for err == nil {
-		_, err = ballast.Write(make([]byte, 64<<10))
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	for len(w.log.lines("no room for a save")) == 0 || len(w.log.lines("no room for a checkpoint")) == 0 {
-		select {
-		case err := <-l.done:
-			t.Fatalf("the run ended with %v, and said %v", err, w.log.lines("no room"))
-		case <-time.After(10 * time.Millisecond): // between two looks
-		}
-	}
-	must(t, ballast.Close())
-	must(t, os.Remove(ballast.Name()))
-	must(t, <-l.done)
-	if r, _ := f.load(t, id); r.Status != run.Finished {
-		t.Errorf("the run is %s: %s", r.Status, r.Reason)
-	}
-	f.clean(t, id)
-	left, err := filepath.Glob(filepath.Join(dir, "scratch", "*", "*", "*"))
-	must(t, err)
-	if len(left) > 0 {
-		t.Errorf("left in scratch: %v", left)
-	}
-	calm := f.submit(t, spec)
-	must(t, f.newWorker(t, "calm").Lead(t.Context(), calm))
-	if diff := unequal(f.result(t, id), f.result(t, calm)); len(diff) > 0 {
-		t.Errorf("these differ from the undisturbed run: %v", diff)
-	}
 }
