@@ -172,7 +172,7 @@ func (s *saver) start(ctx context.Context, t *turn, learner *Learner, at cursor,
 			for _, f := range s.now.Files {
 				bytes += f.Size
 			}
-			s.lead.log.Info().Str("run", s.run).Str("stage", string(t.Stage)).Int("iteration", t.Number).Int("step", at.Step).
+			s.lead.log.Info().Str("run", s.run).Str("stage", string(next.Stage)).Int("iteration", next.Iteration).Int("step", next.Step).
 				Int64("bytes", bytes).Dur("held_up_ms", took).Dur("took_ms", time.Since(began)).Msg("saved")
 		}
 		s.busy <- err
