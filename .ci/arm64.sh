@@ -6,5 +6,5 @@ set -eu
 export CGO_ENABLED=0 GOARCH=arm64
 go test -short -skip 'SmolLM2|/portable' -exec qemu-aarch64 ./compute/cpu ./pkg/model
 go test -short -skip '/portable' -exec 'qemu-aarch64 -cpu cortex-a53' \
-	-run 'Tiles|Rows|Kernel|Exp|Narrow|Above|Maximum|Linear|Head|Paged' ./compute/cpu
+	-run 'Suite|Tiles|TestRows|Kernel|Exp|Narrow|Above|Maximum' ./compute/cpu
 GOARCH= go test ./compute/cpu/internal/neon

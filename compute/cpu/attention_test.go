@@ -129,42 +129,44 @@ func TestBackwardSchedules(t *testing.T) {
 	layout := compute.Layout{Start: []int32{0, 100, 133, 240, 260}, Parent: []int32{-1, 0, 0, -1}, Pos: positions(0, 100, 100, 33, 100, 107, 0, 20)}
 	const tokens = 260
 	for _, isa := range Instructions() {
-		for _, window := range []int{0, 50} {
-			h := compute.Heads{Q: 6, KV: 2, Dim: 48, Window: window, Scale: 0.2}
-			var want []byte
-			for _, threads := range []int{1, 13} {
-				d, err := New(Config{ISA: isa, Threads: threads})
-				if err != nil {
-					t.Fatal(err)
+		t.Run(isa, func(t *testing.T) {
+			for _, window := range []int{0, 50} {
+				h := compute.Heads{Q: 6, KV: 2, Dim: 48, Window: window, Scale: 0.2}
+				var want []byte
+				for _, threads := range []int{1, 13} {
+					d, err := New(Config{ISA: isa, Threads: threads})
+					if err != nil {
+						t.Fatal(err)
+					}
+					b, a, r := d.NewBackend(), d.NewArena(32<<20), rand.New(rand.NewPCG(19, 20))
+					b.Reserve(compute.Limits{Tokens: tokens, Heads: h, Train: true})
+					p := b.NewPlan(tokens, 4, 0)
+					p.Set(layout)
+					if p.(*plan).splits(h.KV, threads) != (threads > 1) {
+						t.Fatalf("%d threads: schedule split is %v", threads, threads == 1)
+					}
+					upload := func(cols int) compute.Tensor {
+						x := a.Alloc(compute.F32, tokens, cols)
+						b.Upload(x, randomBytes(r, compute.F32, x.Len()))
+						return x
+					}
+					q, k, v, dy := upload(288), upload(96), upload(96), upload(288)
+					y, lse := upload(288), upload(6)
+					b.Attention(y, lse, q, k, v, h, p)
+					out := a.Alloc(compute.F32, tokens, 288+96+96)
+					b.AttentionBackward(out.Columns(0, 288), out.Columns(288, 384), out.Columns(384, 480), dy, y, lse, q, k, v, h, p)
+					got := make([]byte, 4*out.Len())
+					b.Download(got, out)
+					if threads == 1 {
+						want = got
+					} else if string(got) != string(want) {
+						t.Errorf("%s, window %d: the schedules differ", isa, window)
+					}
+					a.Free()
+					d.Close()
 				}
-				b, a, r := d.NewBackend(), d.NewArena(32<<20), rand.New(rand.NewPCG(19, 20))
-				b.Reserve(compute.Limits{Tokens: tokens, Heads: h, Train: true})
-				p := b.NewPlan(tokens, 4, 0)
-				p.Set(layout)
-				if p.(*plan).splits(h.KV, threads) != (threads > 1) {
-					t.Fatalf("%d threads: schedule split is %v", threads, threads == 1)
-				}
-				upload := func(cols int) compute.Tensor {
-					x := a.Alloc(compute.F32, tokens, cols)
-					b.Upload(x, randomBytes(r, compute.F32, x.Len()))
-					return x
-				}
-				q, k, v, dy := upload(288), upload(96), upload(96), upload(288)
-				y, lse := upload(288), upload(6)
-				b.Attention(y, lse, q, k, v, h, p)
-				out := a.Alloc(compute.F32, tokens, 288+96+96)
-				b.AttentionBackward(out.Columns(0, 288), out.Columns(288, 384), out.Columns(384, 480), dy, y, lse, q, k, v, h, p)
-				got := make([]byte, 4*out.Len())
-				b.Download(got, out)
-				if threads == 1 {
-					want = got
-				} else if string(got) != string(want) {
-					t.Errorf("%s, window %d: the schedules differ", isa, window)
-				}
-				a.Free()
-				d.Close()
 			}
-		}
+		})
 	}
 }
 

@@ -100,13 +100,10 @@ type tileProgram struct {
 
 // unroll is the steps along K whose elements of A fill whole vectors.
 func (t *tileProgram) unroll() int {
-	switch {
-	case t.mr > 1:
-		return 2
-	case t.kind == Wide:
-		return 2
+	if t.mr == 1 && t.kind == F32 {
+		return 4
 	}
-	return 4
+	return 2
 }
 
 // place is where vector i of the sums is stored: in the first tile, or in a twin's second.
@@ -117,7 +114,7 @@ func (t *tileProgram) place(i int) (base r, off int) {
 	return tileC, 16 * i
 }
 
-// steps writes n steps along K: n of F32, n pairs of Wide, one pair of A's vectors at a time.
+// steps writes n steps along K: a step is one k of F32 and a pair of k of Wide.
 func (t *tileProgram) steps(n int) {
 	depth := 1 // k of a step
 	if t.kind == Wide {
