@@ -20,7 +20,7 @@ func parquetRows(f io.ReaderAt, size int64, name string) source {
 				err = fmt.Errorf("%s: damaged Parquet file: %v", name, r)
 			}
 		}()
-		if err := checkFooter(f, size); err != nil {
+		if err := CheckParquet(f, size); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		file, err := parquet.OpenFile(f, size)
@@ -73,9 +73,9 @@ func fromParquet(row any) (*record, error) {
 // maxFooter bounds a Parquet file's metadata.
 const maxFooter = 64 << 20
 
-// checkFooter holds the length that a file's end claims for its metadata against the file, before parquet-go takes that
+// CheckParquet holds the length that a file's end claims for its metadata against the file, before parquet-go takes that
 // much memory (Parquet format: a file ends with the metadata, its length in 4 bytes, little-endian, and "PAR1").
-func checkFooter(f io.ReaderAt, size int64) error {
+func CheckParquet(f io.ReaderAt, size int64) error {
 	var tail [8]byte
 	if size < 12 {
 		return fmt.Errorf("%d bytes are no Parquet file", size)

@@ -48,6 +48,7 @@ func entries() []entry {
 		{"abort", "RUN", "end a run for good", func() word { return &steer{command: run.Abort} }},
 		{"rm", "RUN", "remove all that a run has left: rows, messages, checkpoints", func() word { return &remove{} }},
 		{"score", "", "log-probabilities of given answers", func() word { return &score{} }},
+		{"eval", "", "benchmark scores, as lm-evaluation-harness gives them", func() word { return &eval{} }},
 		{"chat", "", "talk to a model", func() word { return &chatCommand{} }},
 		{"train", "", "one iteration from a file of pairs", func() word { return &trainCommand{} }},
 		{"export", "", "write a checkpoint as safetensors or GGUF", func() word { return &export{} }},
