@@ -112,7 +112,7 @@ func (e entry) start(ctx context.Context, args []string, s Streams) error {
 }
 
 func overview(w io.Writer) {
-	fmt.Fprint(w, "spin: self-play fine-tuning (arXiv 2401.01335) as event-streaming services\n\n")
+	fmt.Fprint(w, "spin: self-play fine-tuning (arXiv 2401.01335) as event-streaming services\n")
 	for _, e := range entries() {
 		fmt.Fprintf(w, "  %-12s %s\n", e.name, e.about)
 	}
