@@ -132,6 +132,14 @@ func TestTreeRefuses(t *testing.T) {
 	}
 }
 
+func TestTreePath(t *testing.T) {
+	for path, want := range map[string]string{TreePath("abc", "model"): "abc", "blob:abc": "abc", "/models/blob:abc": "", "model": ""} {
+		if digest, ok := ParseTreePath(path); digest != want && ok || ok != (want != "") {
+			t.Errorf("%s: %q, %v", path, digest, ok)
+		}
+	}
+}
+
 func FuzzTree(f *testing.F) {
 	f.Add([]byte(`{"files":[{"name":"a.json","size":1,"sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}]}`))
 	f.Add([]byte(`{"files":[{"name":"../a"}]}`))

@@ -11,8 +11,18 @@ import (
 	"strings"
 )
 
-// Scheme stands before the digest of a tree where a path could be: in a run's spec, blob:<digest>.
-const Scheme = "blob:"
+// scheme stands before the digest of a tree where a path could be.
+const scheme = "blob:"
+
+// TreePath is how a run's spec names a tree where it could name a path: blob:<digest>/<name>, the name for people.
+func TreePath(digest, name string) string { return scheme + digest + "/" + name }
+
+// ParseTreePath is the digest of such a path; ok is false for a path of files.
+func ParseTreePath(path string) (digest string, ok bool) {
+	rest, ok := strings.CutPrefix(path, scheme)
+	digest, _, _ = strings.Cut(rest, "/")
+	return digest, ok
+}
 
 // Bounds of a tree's manifest, which comes from others.
 const (

@@ -58,36 +58,36 @@ func TestConnectRefuses(t *testing.T) {
 // TestCredentials connects by a credentials file, the JWT of a user whose account an operator has signed, as hosted brokers hand them out.
 func TestCredentials(t *testing.T) {
 	dir := t.TempDir()
-	operator, account, user := newPair(t, nkeys.CreateOperator), newPair(t, nkeys.CreateAccount), newPair(t, nkeys.CreateUser)
+	operator, system, account, user := newPair(t, nkeys.CreateOperator), newPair(t, nkeys.CreateAccount), newPair(t, nkeys.CreateAccount), newPair(t, nkeys.CreateUser)
 	accountClaims := jwt.NewAccountClaims(account.public)
 	accountClaims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
 	accountJWT, err := accountClaims.Encode(operator.pair)
 	if err != nil {
 		t.Fatal(err)
 	}
-	credentials := func(subject string) string {
-		claims := jwt.NewUserClaims(user.public)
-		claims.Pub.Allow = jwt.StringList{subject}
-		token, err := claims.Encode(account.pair)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := jwt.FormatUserConfig(token, user.seed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, "user.creds")
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
+	systemJWT, err := jwt.NewAccountClaims(system.public).Encode(operator.pair)
+	if err != nil {
+		t.Fatal(err)
 	}
 	operatorJWT, err := jwt.NewOperatorClaims(operator.public).Encode(operator.pair)
 	if err != nil {
 		t.Fatal(err)
 	}
+	token, err := jwt.NewUserClaims(user.public).Encode(account.pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := jwt.FormatUserConfig(token, user.seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "user.creds")
+	if err := os.WriteFile(file, credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "server.conf")
-	text := fmt.Sprintf("listen: 127.0.0.1:-1\noperator: %s\nresolver: MEMORY\nresolver_preload: { %s: %s }\njetstream: { store_dir: %q }\n", operatorJWT, account.public, accountJWT, filepath.Join(dir, "js"))
+	text := fmt.Sprintf("listen: 127.0.0.1:-1\noperator: %s\nresolver: MEMORY\nsystem_account: %s\nresolver_preload: { %s: %s, %s: %s }\njetstream: { store_dir: %q }\n",
+		operatorJWT, system.public, system.public, systemJWT, account.public, accountJWT, filepath.Join(dir, "js"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestCredentials(t *testing.T) {
 	if !broker.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the broker does not come up")
 	}
-	cfg := bus.Config{URL: broker.ClientURL(), Security: bus.Security{Creds: credentials(">")}, Limits: quick()}
+	cfg := bus.Config{URL: broker.ClientURL(), Security: bus.Security{Creds: file}, Limits: quick()}
 	c, err := bus.Init(t.Context(), cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

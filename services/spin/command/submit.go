@@ -80,7 +80,7 @@ func upload(ctx context.Context, blobs *blob.Store, spec *run.Spec) error {
 		if err != nil {
 			return err
 		}
-		*path = blob.Scheme + digest
+		*path = blob.TreePath(digest, filepath.Base(*path))
 	}
 	return nil
 }

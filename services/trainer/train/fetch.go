@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/seed-8780d58e/spin/pkg/blob"
 	"github.com/seed-8780d58e/spin/pkg/run"
@@ -16,7 +15,7 @@ import (
 func (l *lead) fetchSources(ctx context.Context) (spec run.Spec, forget func(), err error) {
 	spec, forget = l.run.Spec, func() {}
 	for what, path := range map[string]*string{"model": &spec.Model.Path, "data": &spec.Data.Path} {
-		digest, stored := strings.CutPrefix(*path, blob.Scheme)
+		digest, stored := blob.ParseTreePath(*path)
 		if !stored {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/seed-8780d58e/spin/pkg/blob"
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -145,7 +144,7 @@ func sourceBlobs(ctx context.Context, conn *bus.Conn, blobs *blob.Store) (map[st
 			return nil, fmt.Errorf("%s: %w", e.Key, err)
 		}
 		for _, path := range []string{r.Spec.Model.Path, r.Spec.Data.Path} {
-			digest, ok := strings.CutPrefix(path, blob.Scheme)
+			digest, ok := blob.ParseTreePath(path)
 			if !ok {
 				continue
 			}
