@@ -31,6 +31,7 @@ const (
 	TrainerFinished  = "trainer.finished"  // the queue is closed, the run is not done
 
 	GeneratorTaken   = "generator.taken"   // a task is in hand
+	GeneratorPrompt  = "generator.prompt"  // and this prompt is in it: generator.prompt/<id>, which is no state but a poison
 	GeneratorLoaded  = "generator.loaded"  // and its weights are loaded
 	GeneratorPlayed  = "generator.played"  // its games are played, none is published
 	GeneratorGame    = "generator.game"    // one is, others are not
@@ -45,7 +46,7 @@ const (
 	RecorderDone     = "recorder.done"     // and it does
 )
 
-// Points lists them all.
+// Points lists them all, but for the poison.
 func Points() []string {
 	return []string{
 		TrainerTaken, TrainerBase, TrainerStarted, TrainerQueued, TrainerCollected, TrainerStepped, TrainerStep, TrainerPairs, TrainerSaving, TrainerPut, TrainerSaved, TrainerSealed,

@@ -4,3 +4,6 @@ package fault
 
 // Point does nothing.
 func Point(string) {}
+
+// PointOf does nothing.
+func PointOf(string, string) {}

@@ -16,9 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
 	clickhouse "github.com/seed-8780d58e/spin/pkg/store/embedded"
@@ -50,7 +54,9 @@ func (b binaries) path(name string) string { return filepath.Join(b.dir, name) }
 type setup struct {
 	limits bus.Limits // zero: hasty
 	nodes  int        // of the broker: 0 or 1, or 3 with three copies of each stream
-	scarce string     // a small file system for the folder of that name: broker, blobs or clickhouse
+	poison string     // generators die on this prompt
+	// prepare, if not nil, is called with the deployment's folder before anything is in it.
+	prepare func(dir string)
 }
 
 // hasty are limits with the patience of a test.
@@ -65,6 +71,7 @@ type deployment struct {
 	t          testing.TB
 	bin        binaries
 	dir        string
+	setup      setup
 	url        string // of the broker
 	archiveURL string
 	brokers    []*process
@@ -78,11 +85,14 @@ type deployment struct {
 // deploy starts broker and ClickHouse. The deployment ends with the test, or at stop.
 func deploy(t testing.TB, bin binaries, s setup) *deployment {
 	t.Helper()
-	d := &deployment{t: t, bin: bin, dir: t.TempDir()}
+	d := &deployment{t: t, bin: bin, dir: t.TempDir(), setup: s}
 	for _, sub := range []string{"logs", "blobs", "broker"} {
 		if err := os.Mkdir(filepath.Join(d.dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if s.prepare != nil {
+		s.prepare(d.dir)
 	}
 	t.Cleanup(d.stop)
 	d.startBroker(max(1, s.nodes))
@@ -135,7 +145,7 @@ func (d *deployment) startBroker(nodes int) {
 	}
 	for i := range nodes {
 		name := fmt.Sprint("broker-", i)
-		conf := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 8MB\nauthorization { token: %s }\njetstream { store_dir: %q, sync_interval: 10s }\n",
+		conf := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 8MB\nauthorization { token: %s }\njetstream { store_dir: %q, sync_interval: 10s, max_file_store: 64GB }\n",
 			name, ports[i], brokerToken, filepath.Join(d.dir, "broker", name))
 		if nodes > 1 {
 			conf += fmt.Sprintf("cluster { name: spin, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[nodes+i], strings.Join(routes, ", "))
@@ -231,9 +241,13 @@ func (d *deployment) service(kind string, args ...string) *process {
 	case "generator":
 		flags = append(flags, "--blob-dir", filepath.Join(d.dir, "blobs"), "--threads", "1", "--dtype", "f32", "--slots", "2")
 	case "evaluator":
-		flags = append(flags, "--blob-dir", filepath.Join(d.dir, "blobs"), "--threads", "1", "--dtype", "f32")
+		flags = append(flags, "--blob-dir", filepath.Join(d.dir, "blobs"), "--threads", "1")
 	}
-	p := d.process(fmt.Sprint(kind, "-", n), nil, d.bin.path(kind), append(flags, args...)...)
+	var env []string
+	if kind == "generator" && d.setup.poison != "" {
+		env = append(env, "SPIN_FAULT="+fault.GeneratorPrompt+"/"+d.setup.poison)
+	}
+	p := d.process(fmt.Sprint(kind, "-", n), env, d.bin.path(kind), append(flags, args...)...)
 	d.services = append(d.services, p)
 	return p
 }
@@ -398,6 +412,59 @@ func (d *deployment) exact(id string, spec run.Spec) {
 			d.t.Errorf("%s: %s rows without FINAL, %s of them distinct, want %d", c.what, got[0], got[1], c.want)
 		}
 	}
+}
+
+// logged are the numbers that a process has logged under a key.
+func (p *process) logged(key string) (values []float64) {
+	b, _ := os.ReadFile(p.log)
+	for line := range strings.Lines(string(b)) {
+		var entry map[string]any
+		if json.Unmarshal([]byte(line), &entry) == nil {
+			if v, ok := entry[key].(float64); ok {
+				values = append(values, v)
+			}
+		}
+	}
+	return values
+}
+
+// inSync waits until every stream has all its copies.
+func (d *deployment) inSync() {
+	d.t.Helper()
+	conn, err := nats.Connect(d.url, nats.Token(brokerToken))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.wait("all copies of the streams", 30*time.Second, func() bool {
+		ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Second)
+		defer cancel()
+		streams := js.ListStreams(ctx)
+		for info := range streams.Info() {
+			if info.Cluster == nil || info.Cluster.Leader == "" {
+				return false
+			}
+			for _, peer := range info.Cluster.Replicas {
+				if !peer.Current || peer.Offline {
+					return false
+				}
+			}
+		}
+		return streams.Err() == nil
+	})
+}
+
+// played waits until that many games of a run are there.
+func (d *deployment) played(id string, n int) {
+	d.t.Helper()
+	d.wait(fmt.Sprint(n, " games"), 30*time.Second, func() bool {
+		there, err := d.admin.Subjects(d.t.Context(), bus.Games, event.Filter(id, event.Games))
+		return err == nil && len(there) >= n
+	})
 }
 
 func btoi(b bool) int {

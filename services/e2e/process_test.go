@@ -28,6 +28,7 @@ type process struct {
 	held     bool      // not to be started again
 	ending   bool      // told to stop for good
 	ended    bool
+	once     bool // having died at a point, it stays down until up
 	outside  bool // this start was killed from outside, not by its fault, which is then tried again
 	killed   int  // by SIGKILL, the faults' own included
 	hit      []string
@@ -115,6 +116,7 @@ func (p *process) judge(err error, fault string) {
 		p.killed++
 		if fault != "" && !p.outside {
 			p.hit, p.faults = append(p.hit, fault), p.faults[1:]
+			p.held = p.held || p.once
 		}
 	case !p.ending && !p.held: // it may end while it is held: that was a SIGTERM
 		p.failures = append(p.failures, fmt.Sprintf("ended by itself: %v", err))
@@ -196,8 +198,8 @@ func (p *process) stop() {
 	}
 	failures := p.failures
 	p.mu.Unlock()
-	for _, f := range failures {
-		p.t.Errorf("%s %s\n%s", p.name, f, tail(p.log))
+	if len(failures) > 0 {
+		p.t.Errorf("%s, %d times, first: %s\n%s", p.name, len(failures), failures[0], tail(p.log))
 	}
 }
 
@@ -218,10 +220,25 @@ func (p *process) kills() int {
 	return p.killed
 }
 
+// waitHit waits until the program has died at a point.
+func (p *process) waitHit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.hit) == 0 && !p.ended {
+		p.changed.Wait()
+	}
+}
+
 // said reports whether the program's output holds a text.
 func (p *process) said(text string) bool {
 	b, _ := os.ReadFile(p.log)
 	return strings.Contains(string(b), text)
+}
+
+// count is how often it does.
+func (p *process) count(text string) int {
+	b, _ := os.ReadFile(p.log)
+	return strings.Count(string(b), text)
 }
 
 // tail is the end of a log.
@@ -231,5 +248,5 @@ func tail(path string) string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return filepath.Base(path) + ":\n" + strings.Join(lines[max(0, len(lines)-15):], "\n")
+	return filepath.Base(path) + ":\n" + strings.Join(lines[max(0, len(lines)-8):], "\n")
 }

@@ -115,6 +115,9 @@ func (s *Service) join(ctx context.Context) {
 // handle plays one task. service is the generator's own life, ctx the task's.
 func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	fault.Point(fault.GeneratorTaken)
+	for _, p := range lease.Chunk.GetPrompts() {
+		fault.PointOf(fault.GeneratorPrompt, p.GetPromptId())
+	}
 	chunk := lease.Chunk
 	if engine := s.weights.Fingerprint(); len(chunk.GetEngines()) > 0 && !slices.Contains(chunk.GetEngines(), engine) {
 		s.warnOnce(chunk.GetRunId(), engine, chunk.GetEngines())
