@@ -11,11 +11,12 @@ ROWS        ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build model answers clickhouse run test test-long test-cuda lint fuzz bench bench-peers generate clean
+.PHONY: help build model answers clickhouse run test test-long chaos test-cuda lint fuzz bench bench-peers generate clean
 
 help:
 	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
 	@echo 'test        all tests; test-long adds the slow ones'
+	@echo 'chaos       the trials of deploy/RELIABILITY.md in their long form, half an hour'
 	@echo 'build       bin/spin, bin/generator, bin/trainer, bin/evaluator, bin/recorder'
 	@echo 'model       fetch the default model into the cache folder; answers, clickhouse: likewise'
 	@echo 'test-cuda   the CUDA engine on an emulated driver'
@@ -41,6 +42,11 @@ test: model answers clickhouse
 test-long: test
 	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m \
 		$$(grep -rl 'flag.Bool("long"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -args -long
+
+chaos: clickhouse # its last line says how many trials passed
+	@mkdir -p bin
+	$(GO) test -c -o bin/chaos.test ./services/e2e
+	cd services/e2e && SPIN_CHDB_REQUIRED=1 ../../bin/chaos.test -test.run '^TestTrials$$' -test.v -test.timeout 3h -chaos
 
 test-cuda: # needs g++; fetches CUDA's headers and compiler by package name
 	@sh deploy/cuda.sh nvrtc >/dev/null && eval "$$(sh deploy/cuda.sh env)" && \
