@@ -34,7 +34,7 @@ const (
 	GeneratorPrompt  = "generator.prompt"  // and this prompt is in it: generator.prompt/<id>, which is no state but a poison
 	GeneratorLoaded  = "generator.loaded"  // and its weights are loaded
 	GeneratorPlayed  = "generator.played"  // its games are played, none is published
-	GeneratorGame    = "generator.game"    // one is, others are not
+	GeneratorGame    = "generator.game"    // one is on its way, others are not
 	GeneratorPlayout = "generator.playout" // all are, the task is not acknowledged
 
 	EvaluatorTaken  = "evaluator.taken"  // a checkpoint is in hand
