@@ -166,9 +166,9 @@ func writeTensor(w io.Writer, t Tensor, values []float32) error {
 	for len(values) > 0 {
 		part := values[:min(len(values), grain)]
 		values = values[len(part):]
-		for _, v := range part {
-			if a := math.Abs(float64(v)); a >= limit && !math.IsInf(a, 0) {
-				return fmt.Errorf("value %g cannot be stored in %s", v, t.DType)
+		for i := 0; i < len(part) && t.DType != F32; i++ {
+			if a := math.Abs(float64(part[i])); a >= limit && !math.IsInf(a, 0) {
+				return fmt.Errorf("value %g cannot be stored in %s", part[i], t.DType)
 			}
 		}
 		buf = encode(buf[:0], part)
