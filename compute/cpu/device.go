@@ -10,7 +10,7 @@ import (
 )
 
 // kernelVersion is part of the fingerprint: it grows with every change that changes bits.
-const kernelVersion = 1
+const kernelVersion = 2
 
 // ISA names the kernels that a Device runs.
 const (

@@ -55,12 +55,9 @@ type multiplication struct {
 	partial   []float32 // a thread's sums: rowTiles·chunk tiles, and one more
 }
 
-const (
-	gemmItemRows    = 192 // rows of an item, about
-	gemmItemColumns = 256 // columns of an item
-)
+const gemmItemColumns = 256 // columns of an item
 
-func (g *gemmKernels) itemTiles() int  { return max(gemmItemRows/g.heights[0], 4) }
+func (g *gemmKernels) itemTiles() int  { return max(g.itemRows/g.heights[0], 4) }
 func (g *gemmKernels) itemPanels() int { return gemmItemColumns / g.nr }
 func (g *gemmKernels) tileFloats() int { return g.heights[0] * g.nr }
 
@@ -93,8 +90,16 @@ func (x *multiplication) cut(g *gemmKernels, m, chunk int) int {
 	return x.chunks * ((x.tileCount + x.rowTiles - 1) / x.rowTiles)
 }
 
+// part is the chunk of an item and its tiles of rows. The blocks of rows take turns with each chunk: B
+// may be larger than the caches (the head's is), and comes from memory once.
+func (x *multiplication) part(item int) (chunk, i0, i1 int) {
+	blocks := (x.tileCount + x.rowTiles - 1) / x.rowTiles
+	i0 = item % blocks * x.rowTiles
+	return item / blocks, i0, min(i0+x.rowTiles, x.tileCount)
+}
+
 func (x *multiplication) do(thread, item int) {
-	block, c := item/x.chunks, item%x.chunks
+	c, i0, i1 := x.part(item)
 	out := 0
 	for out+1 < len(x.outs) && c >= x.outs[out+1].chunkFirst {
 		out++
@@ -102,19 +107,19 @@ func (x *multiplication) do(thread, item int) {
 	o := &x.outs[out]
 	j0 := (c - o.chunkFirst) * x.chunk
 	j1 := min(j0+x.chunk, x.g.panelsOf(o.cols))
-	i0 := block * x.rowTiles
-	i1 := min(i0+x.rowTiles, x.tileCount)
 	size := x.g.partialFloats()
 	x.item(o, i0, i1, j0, j1, unsafe.Pointer(&x.partial[thread*size]))
 }
 
 // item computes tiles [i0, i1) of rows and panels [j0, j1) of columns. Each panel of B is read once
-// for every K block, and serves all rows while it is in the first cache.
+// for every K block, and serves all rows while it is in the first caches. Where there is one block in
+// all, a tile's sums are finished at once, and all take the same place.
 func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Pointer) {
 	g := x.g
 	tileBytes := g.tileFloats() * 4
 	spare := unsafe.Add(partial, (i1-i0)*(j1-j0)*tileBytes)
 	last := o.to - 1
+	once := o.from == last && x.terms[last].block >= x.terms[last].groups
 	for t := o.from; t < o.to; t++ {
 		e := &x.terms[t]
 		block := e.block
@@ -142,7 +147,10 @@ func (x *multiplication) item(o *output, i0, i1, j0, j1 int, partial unsafe.Poin
 					if i >= x.full {
 						row, mr = g.tile(i, x.m)
 					}
-					c := unsafe.Add(partial, ((j-j0)*(i1-i0)+i-i0)*tileBytes)
+					c := partial
+					if !once {
+						c = unsafe.Add(partial, ((j-j0)*(i1-i0)+i-i0)*tileBytes)
+					}
 					e.kernels.of[mr](kc, unsafe.Add(e.a, i*e.aPanel+k*mr*e.aGroup), b, c, acc)
 					if store {
 						x.store(o, c, row, mr, j*g.nr, spare)
@@ -216,70 +224,6 @@ func (g *gemmKernels) widenTo(tile unsafe.Pointer, ts int, y unsafe.Pointer, str
 		}
 	}
 }
-
-// packing is the job that packs operands into scratch. Its items are groups of panels.
-type packing struct {
-	g     *gemmKernels
-	parts []packPart
-	stage []float32 // a thread's stage
-}
-
-// packPart is one operand: n of its rows (A) or columns (B), from first on.
-type packPart struct {
-	src       matrix
-	form      form
-	isB       bool
-	first, n  int
-	size      int // rows of A or columns of B in all
-	k         int
-	dst       unsafe.Pointer
-	panels    int
-	stride    int // bytes between panels
-	itemFirst int
-}
-
-// itemPack is the panels of an item: a panel of A is some 10 to 100 µs of packing.
-const itemPack = 4
-
-func (x *packing) items() int {
-	n := 0
-	for i := range x.parts {
-		x.parts[i].itemFirst = n
-		n += (x.parts[i].panels + itemPack - 1) / itemPack
-	}
-	return n
-}
-
-func (x *packing) do(thread, item int) {
-	part := 0
-	for part+1 < len(x.parts) && item >= x.parts[part+1].itemFirst {
-		part++
-	}
-	p := &x.parts[part]
-	first := (item - p.itemFirst) * itemPack
-	last := min(first+itemPack, p.panels)
-	stage := unsafe.Pointer(&x.stage[thread*maxMR*stageDwords])
-	// Where memory runs across the panels they share its lines: all take a few rows, then the next.
-	step := p.k
-	if !p.src.along {
-		step = packDepth
-	}
-	for from := 0; from < p.k; from += step {
-		to := min(from+step, p.k)
-		for i := first; i < last; i++ {
-			dst := unsafe.Add(p.dst, i*p.stride)
-			if p.isB {
-				x.g.packB(p.src, p.form, p.first+i*x.g.nr, p.size, from, to, dst)
-				continue
-			}
-			row, mr := x.g.tile(i, p.n)
-			x.g.packA(p.src, p.form, p.first+row, mr, p.size, from, to, dst, stage)
-		}
-	}
-}
-
-// packDepth is the rows of memory that panels take at a time; even.
-const packDepth = 16
 
 // gemmJobs are a Backend's jobs and what they need in every operation.
 type gemmJobs struct {
@@ -364,7 +308,7 @@ func (b *Backend) runPacking() {
 		panels += p.parts[i].panels
 	}
 	n := p.items()
-	if panels < 2*itemPack {
+	if panels < 2*packPanels {
 		for i := range n {
 			p.do(0, i)
 		}

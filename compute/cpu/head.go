@@ -13,7 +13,7 @@ import (
 
 const (
 	headColumns = gemmItemColumns // of the vocabulary, in a tile
-	headRows    = 768             // asked rows worked on at a time: the gradient's sums are cut here too
+	headRows    = 1024            // asked rows worked on at a time: the gradient's sums are cut here too
 	headSpan    = 1536            // columns of the vocabulary whose gradients are stored at a time
 )
 
@@ -52,9 +52,7 @@ func (g *gemmKernels) headTileFloats() int { return g.itemTiles()*g.heights[0]*h
 
 func (h *headJob) do(thread, item int) {
 	x := h.mul
-	block, c := item/x.chunks, item%x.chunks
-	i0 := block * x.rowTiles
-	i1 := min(i0+x.rowTiles, x.tileCount)
+	c, i0, i1 := x.part(item)
 	j0 := c * x.chunk
 	j1 := min(j0+x.chunk, x.g.panelsOf(x.outs[0].cols))
 	size := h.g.headTileFloats()
@@ -88,8 +86,9 @@ func (h *headJob) reduce(z []float32, r, tile, col, cols int, lanes []float32) {
 	p := &h.parts[tile*h.rows+r]
 	out := unsafe.Pointer(&lanes[0])
 	h.g.maxLanes(n, unsafe.Pointer(&z[0]), out)
-	p.max = lanes[0]
-	for _, v := range lanes[1:8] {
+	best := [8]float32(lanes)
+	p.max = best[0]
+	for _, v := range best[1:] {
 		p.max = max(p.max, v)
 	}
 	h.g.expSumLanes(n, unsafe.Pointer(&z[0]), out, h.g.table, p.max)
@@ -99,17 +98,28 @@ func (h *headJob) reduce(z []float32, r, tile, col, cols int, lanes []float32) {
 		p.sumZ += lanes[8+i]
 	}
 	if h.argmax {
-		p.argmax = int32(col)
-		for i, v := range z[:cols] {
-			if v == p.max {
-				p.argmax = int32(col + i)
-				break
-			}
-		}
+		p.argmax = int32(col + indexOf(z[:cols], best, p.max))
 	}
 	if t := int(row[int32](h.target, h.first+r)[0]) - col; t >= 0 && t < cols {
 		h.targetZ[r] = z[t]
 	}
+}
+
+// indexOf is the index of the first z that is top, 0 where there is none (NaN). lanes are the maxima of
+// z's lanes: only those that hold top are looked through.
+func indexOf(z []float32, lanes [8]float32, top float32) int {
+	at := len(z)
+	for j, v := range lanes {
+		if v != top {
+			continue
+		}
+		for i := j; i < at; i += 8 {
+			if z[i] == top {
+				at = i
+			}
+		}
+	}
+	return at % len(z)
 }
 
 // gradient sets one row's part of ∂loss/∂z = coef·(onehot(target) − softmax(z)).

@@ -11,7 +11,7 @@ func newGEMMKernels(isa string) gemmKernels {
 		return portableGEMM()
 	}
 	k := gemmKernels{
-		nr: 16, heights: []int{6, 4, 2, 1}, blockF: 256, blockB: 192,
+		nr: 16, heights: []int{6, 4, 2, 1}, itemRows: 192, blockF: 256, blockB: 192,
 		copyRows: neonCopyRows, widenRows: neonWidenRows, narrowRows: neonNarrowRows,
 		pairRows: neonPairRows, axpyRows: neonAxpyRows,
 		maxLanes: neonMaxLanes, expSumLanes: neonExpSumLanes, expScale: neonExpScale,

@@ -30,11 +30,12 @@ type tiles struct {
 
 // gemmKernels are the kernels of matrix products, and the shape of their tiles.
 type gemmKernels struct {
-	nr      int   // columns of a tile, and of a panel of B: a multiple of 8
-	heights []int // the rows mr that tiles can have, the largest first, 1 the last
-	blockF  int   // groups of a K block of F32 products
-	blockB  int   // and of those with BF16 panels
-	pairs   bool  // products of BF16 by BF16 take A in pairs
+	nr       int   // columns of a tile, and of a panel of B: a multiple of 8
+	heights  []int // the rows mr that tiles can have, the largest first, 1 the last
+	itemRows int   // rows of an item, about: its A stays in the second cache while panels of B go by
+	blockF   int   // groups of a K block of F32 products
+	blockB   int   // and of those with BF16 panels
+	pairs    bool  // products of BF16 by BF16 take A in pairs
 
 	f32  tiles // A F32, B F32
 	wide tiles // A F32, B pairs of BF16
@@ -60,7 +61,7 @@ type gemmKernels struct {
 // by one, so that no compiler may fuse them.
 func portableGEMM() gemmKernels {
 	k := gemmKernels{
-		nr: portableNR, heights: []int{4, 2, 1}, blockF: 256, blockB: 128,
+		nr: portableNR, heights: []int{4, 2, 1}, itemRows: 192, blockF: 256, blockB: 128,
 		copyRows: portableCopyRows, widenRows: portableWidenRows, narrowRows: portableNarrowRows,
 		pairRows: portablePairRows, axpyRows: portableAxpyRows,
 		maxLanes: portableMaxLanes, expSumLanes: portableExpSumLanes, expScale: portableExpScale,

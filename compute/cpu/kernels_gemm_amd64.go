@@ -11,7 +11,7 @@ func newGEMMKernels(isa string) gemmKernels {
 		return portableGEMM()
 	}
 	k := gemmKernels{
-		nr: 16, heights: []int{6, 4, 2, 1}, blockF: 256, blockB: 192,
+		nr: 16, heights: []int{6, 4, 2, 1}, itemRows: 96, blockF: 576, blockB: 288,
 		copyRows: avx2CopyRows, widenRows: avx2WidenRows, narrowRows: avx2NarrowRows,
 		pairRows: avx2PairRows, axpyRows: avx2AxpyRows,
 		table:    expTable(),
@@ -25,7 +25,7 @@ func newGEMMKernels(isa string) gemmKernels {
 		return k
 	}
 	k.nr, k.heights = 32, []int{14, 8, 4, 2, 1}
-	k.blockF, k.blockB = 192, 192
+	k.itemRows, k.blockF, k.blockB = 192, 192, 192
 	k.f32 = tiles{[maxMR + 1]tileKernel{1: avx512TileF32x1, 2: avx512TileF32x2, 4: avx512TileF32x4, 8: avx512TileF32x8, 14: avx512TileF32x14}, avx512TileF32x1Twin}
 	k.wide = tiles{[maxMR + 1]tileKernel{1: avx512TileWidex1, 2: avx512TileWidex2, 4: avx512TileWidex4, 8: avx512TileWidex8, 14: avx512TileWidex14}, avx512TileWidex1Twin}
 	if isa == ISAAVX512BF16 {

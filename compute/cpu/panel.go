@@ -90,9 +90,9 @@ func (m matrix) element(f form, i, d, k int) uint32 {
 }
 
 // packA packs rows [row, row+mr) of the m rows of a, [from, to) of K, to the panel at dst, in a form
-// that fits a's dtype. from is even; to is even or the end of K. stage has room for
-// mr·stageDwords dwords.
-func (g *gemmKernels) packA(a matrix, f form, row, mr, m, from, to int, dst, stage unsafe.Pointer) {
+// that fits a's dtype. from is even; to is even or the end of K. Where memory runs across the panel,
+// it may spill behind to, unless told to be exact. stage has room for mr·stageDwords dwords.
+func (g *gemmKernels) packA(a matrix, f form, row, mr, m, from, to int, exact bool, dst, stage unsafe.Pointer) {
 	d, end := from, f.groups(to)*f.dwords() // dwords of a row
 	if f == paired {
 		d = from / 2
@@ -115,18 +115,22 @@ func (g *gemmKernels) packA(a matrix, f form, row, mr, m, from, to int, dst, sta
 			d += 8 * n
 		}
 	case row+(mr+7)&^7 <= m: // memory beside the panel is of the same rows
-		w8 := (mr + 7) / 8
+		w8, n := (mr+7)/8, to-d
+		if f == paired {
+			n = to/2 - d
+		}
+		if exact && n > 0 {
+			n--
+		}
 		switch {
 		case f == paired:
-			g.pairRows((to-from)/2, a.at(row, from), a.stride*2, at(d), mr*4, w8)
-			d = to / 2
+			g.pairRows(n, a.at(row, from), a.stride*2, at(d), mr*4, w8)
 		case a.dt == compute.BF16:
-			g.widenRows(to-from, a.at(row, from), a.stride*2, at(d), mr*4, w8)
-			d = to
+			g.widenRows(n, a.at(row, from), a.stride*2, at(d), mr*4, w8)
 		default:
-			g.copyRows(to-from, a.at(row, from), a.stride*4, at(d), mr*4, w8)
-			d = to
+			g.copyRows(n, a.at(row, from), a.stride*4, at(d), mr*4, w8)
 		}
+		d += n
 	}
 	out := unsafe.Slice((*uint32)(dst), end*mr)
 	for ; d < end; d++ {
