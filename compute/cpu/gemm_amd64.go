@@ -185,6 +185,114 @@ func avx512TileDotx1(kc int, a, b, c unsafe.Pointer, acc int)
 //go:noescape
 func avx512TileDotx1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
+// avx512MulNNF32x12x2 adds A·B to C [12, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x12x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNF32x12x1 adds A·B to C [12, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x12x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNF32x4x2 adds A·B to C [4, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x4x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNF32x4x1 adds A·B to C [4, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x4x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNF32x1x2 adds A·B to C [1, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x1x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNF32x1x1 adds A·B to C [1, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNF32x1x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x12x2 adds A·B to C [12, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x12x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x12x1 adds A·B to C [12, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x12x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x4x2 adds A·B to C [4, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x4x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x4x1 adds A·B to C [4, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x4x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x1x2 adds A·B to C [1, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x1x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulNNBF16x1x1 adds A·B to C [1, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulNNBF16x1x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x12x2 adds A·B to C [12, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x12x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x12x1 adds A·B to C [12, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x12x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x4x2 adds A·B to C [4, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x4x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x4x1 adds A·B to C [4, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x4x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x1x2 adds A·B to C [1, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x1x2(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
+// avx512MulTNF32x1x1 adds A·B to C [1, 16], or sets C to it where acc is 0, for k > 0 in order, in one fused
+// multiply-add each.
+//
+//go:noescape
+func avx512MulTNF32x1x1(k int, a unsafe.Pointer, lda int, b unsafe.Pointer, ldb int, c unsafe.Pointer, ldc, acc int)
+
 // avx2CopyRows copies n rows of 8·w8 dwords.
 //
 //go:noescape

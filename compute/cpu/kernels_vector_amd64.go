@@ -6,13 +6,13 @@ import "unsafe"
 
 //go:generate sh -c "go run ./internal/vectorkernels > vector_amd64.s"
 
-// newVectorKernels runs the AVX2 kernels on AVX-512 too: what they do is small beside the matrix
-// products, or bound by memory.
+// newVectorKernels runs the AVX2 kernels on AVX-512 too, but for attention's products: what the others
+// do is small, or bound by memory.
 func newVectorKernels(isa string) vectorKernels {
 	if isa == ISAPortable {
 		return portableVector()
 	}
-	return vectorKernels{
+	k := vectorKernels{
 		addSumSquares:  [2]func(int, unsafe.Pointer, unsafe.Pointer) float32{avx2AddSumSquaresF32, avx2AddSumSquaresBF16},
 		sumSquares:     avx2SumSquares,
 		normApply:      [2]func(int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, float32){avx2NormApplyF32, avx2NormApplyBF16},
@@ -37,6 +37,10 @@ func newVectorKernels(isa string) vectorKernels {
 		softmaxBlock:   avx2SoftmaxBlock,
 		gradBlock:      avx2GradBlock,
 	}
+	if isa != ISAAVX2 {
+		avx512Products(&k)
+	}
+	return k
 }
 
 //go:noescape

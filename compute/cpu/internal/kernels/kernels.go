@@ -16,6 +16,11 @@ func GEMM() []*asm.Func {
 		}
 		all = append(all, t.Twin())
 	}
+	for _, p := range Products() {
+		for _, mr := range ProductHeights() {
+			all = append(all, p.Func(mr, 2), p.Func(mr, 1))
+		}
+	}
 	all = append(all, rows()...)
 	all = append(all, head()...)
 	all = append(all, optimizers()...)
