@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What lm-evaluation-harness asks and scores, for the tests and `make eval-oracle`.
 
-    python make_oracle.py data OUT_DIR                      # small files of each task's shape
+    python make_oracle.py data OUT_DIR [--rows N]           # small files of each task's shape
     python make_oracle.py run MODEL_DIR DATA_DIR OUT.json [--limit N] [--shots N] [--max-gen-toks N] [--tasks a,b]
 
 Needs lm-eval 0.4.13, torch, transformers, datasets; no network. The stock task files are used as they are, but for where
@@ -35,7 +35,7 @@ STOCK = {
 WORDS = "river stone lamp winter bread cloud garden engine paper silver window forest bridge market candle thunder".split()
 
 
-def data(out):
+def data(out, rows=6):
     """Rows of made-up questions, the same each time."""
     rng = random.Random(7)
     word = lambda: rng.choice(WORDS)
@@ -92,12 +92,12 @@ def data(out):
     os.makedirs(out, exist_ok=True)
     for name, f in make.items():
         for split in STOCK[name][1]:
-            rows = f(40 if split == "train" else 6)
+            made = f(40 if split == "train" else rows)
             with open(os.path.join(out, f"{name}_{split}.jsonl"), "w") as w:
-                w.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+                w.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in made)
             if name == "truthfulqa_mc1":
                 with open(os.path.join(out, f"truthfulqa_mc2_{split}.jsonl"), "w") as w:
-                    w.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+                    w.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in made)
 
 
 def run(model, folder, out, limit, shots, names, new):
@@ -133,12 +133,13 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("do", choices=["data", "run"])
     p.add_argument("paths", nargs="+")
+    p.add_argument("--rows", type=int, default=6)
     p.add_argument("--limit", type=int, default=4)
     p.add_argument("--shots", type=int, default=2)
     p.add_argument("--max-gen-toks", type=int, default=256)
     p.add_argument("--tasks", default=",".join(STOCK))
     a = p.parse_args()
     if a.do == "data":
-        data(*a.paths)
+        data(*a.paths, a.rows)
     else:
         run(*a.paths, a.limit, a.shots, a.tasks.split(","), a.max_gen_toks)

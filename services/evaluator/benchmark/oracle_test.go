@@ -51,6 +51,7 @@ func TestOracle(t *testing.T) {
 		t.Fatalf("the oracle has %d tasks", len(want.Tasks))
 	}
 	r := respondent(t, weights)
+	asked, largest := 0, 0.0
 	for name, o := range want.Tasks {
 		t.Run(name, func(t *testing.T) {
 			tasks, err := harness.Load(name)
@@ -95,7 +96,9 @@ func TestOracle(t *testing.T) {
 						}
 						ll, err := strconv.ParseFloat(fmt.Sprint(resps[i][0][0]), 64)
 						must(t, err)
-						if diff := math.Abs(a.LogLikelihoods[i] - ll); !(diff <= 1e-3) || !strings.EqualFold(fmt.Sprint(resps[i][0][1]), fmt.Sprint(a.Greedy[i])) {
+						diff := math.Abs(a.LogLikelihoods[i] - ll)
+						asked, largest = asked+1, max(largest, diff)
+						if !(diff <= 1e-3) || !strings.EqualFold(fmt.Sprint(resps[i][0][1]), fmt.Sprint(a.Greedy[i])) {
 							t.Errorf("doc %d, choice %d: %v %v, lm-eval %v", s.Doc, i, a.LogLikelihoods[i], a.Greedy[i], resps[i][0])
 						}
 					}
@@ -129,6 +132,7 @@ func TestOracle(t *testing.T) {
 			}
 		})
 	}
+	t.Logf("%d tasks, %d log-likelihoods, largest difference %.1e nats", len(want.Tasks), asked, largest)
 }
 
 func cut(name string) (metric, filter string, ok bool) {
