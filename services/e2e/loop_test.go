@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/harness"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
 	"github.com/seed-8780d58e/spin/pkg/store/storetest"
@@ -120,6 +121,8 @@ func checkRows(t *testing.T, archive *store.Store, spec run.Spec, r result) {
 	equal("run", "SELECT count(), any(state), any(base_sha256) FROM runs FINAL"+of, 1, "done", spec.Model.SHA256)
 	// base, θ_0, θ_1, θ_2 and the control have a likelihood; successors and the control also margins
 	equal("scores", "SELECT countIf(metric = 'nll'), countIf(metric = 'accuracy'), countIf(metric = 'near_copy'), count() = uniqExact(phase, iteration, task, metric) FROM scores"+of, 5, 3, 2, 1)
+	equal("benchmarks", "SELECT count(), uniqExact(phase, iteration), min(n), max(n), min(shots), any(task_version), any(harness_version) FROM scores"+of+" AND task = 'arc_easy' AND metric IN ('acc', 'acc_norm')",
+		2*(3+iterations), 3+iterations, 3, 3, 25, 1, harness.Version)
 	equal("likelihood", "SELECT min(value > 0 AND n = 6 AND stderr > 0) FROM scores"+of+" AND metric = 'nll'", 1)
 	equal("summary", "SELECT count(), min(samples), min(loss_first), sum(pairs) FROM iteration_summary"+of, iterations, (trained+heldout)*draws, math.Ln2, trained*draws*3)
 	if slices.Contains(r.weights, spec.Model.SHA256) || r.weights[0] == r.weights[1] {

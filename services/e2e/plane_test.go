@@ -191,7 +191,10 @@ func (p *plane) start(f fleet) *services {
 		s.serve("generator", g.Run)
 	}
 	instance, conn := s.connect("evaluator")
-	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: 256}, instance, conn, weights.ByDType(cache(conn)), p.log)
+	benchmarks := evaluate.Config{ScoreTokens: 256, Tasks: []string{"arc_easy"}, TaskData: "../../pkg/harness/testdata/data", TaskLimit: 3}
+	if s.evaluator, err = evaluate.New(benchmarks, instance, conn, weights.ByDType(cache(conn)), p.log); err != nil {
+		p.t.Fatal(err)
+	}
 	s.serve("evaluator", s.evaluator.Run)
 	_, conn = s.connect("recorder")
 	s.recorder = record.New(record.Config{MaxRows: 40, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, conn, p.store, p.log)

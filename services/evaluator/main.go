@@ -59,5 +59,9 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 		weights.NewCache(conn, blobs, scratch, dev, compute.BF16, 0),
 	)
 	log.Info().Str("instance", instance).Str("engine", dev.Fingerprint()).Msg("ready for checkpoints")
-	return evaluate.New(e.cfg, instance, conn, caches, log).Run(ctx)
+	service, err := evaluate.New(e.cfg, instance, conn, caches, log)
+	if err != nil {
+		return cli.BadInput(err)
+	}
+	return service.Run(ctx)
 }

@@ -121,7 +121,7 @@ func TestOracle(t *testing.T) {
 			}
 			for _, s := range harness.Summarize(verdicts) {
 				v, ok := o.Results[s.Metric]
-				if !ok || !(math.Abs(s.Value-v) <= 1e-5*math.Abs(v)) {
+				if !ok || !(math.Abs(s.Value-v) <= 1e-4*math.Abs(v)) {
 					t.Errorf("%s = %v, lm-eval %v", s.Metric, s.Value, v)
 				}
 				if metric, filter, _ := cut(s.Metric); verdicts[0].Weights == nil {

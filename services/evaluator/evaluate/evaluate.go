@@ -1,8 +1,8 @@
 // Package evaluate is the evaluator: checkpoints in, scores out. Every score names the weights, the
 // template, the engine and the version of the measure, and carries its standard error.
 //
-// Measured so far is the self-play itself, on held-out games: heldout.go says which figures need the
-// model, answers.go which only need what was said.
+// Measured are the self-play itself, on held-out games (heldout.go says which figures need the model,
+// answers.go which only need what was said), and benchmarks that the configuration names (benchmarks.go).
 package evaluate
 
 import (
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/fault"
+	"github.com/seed-8780d58e/spin/pkg/harness"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/weights"
@@ -38,18 +40,32 @@ var errFinal = errors.New("the run is over")
 
 // Config of an evaluator.
 type Config struct {
-	ScoreTokens int // of a packed batch; a game that is larger is a batch of its own
+	ScoreTokens int      // of a packed batch; a game that is larger is a batch of its own
+	Tasks       []string // benchmarks, by harness's names
+	TaskData    string   // folder with their data
+	TaskLimit   int      // questions of each at most; 0: all
 }
 
 // RegisterFlags of the evaluator.
 func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.ScoreTokens, "score-tokens", 1024, "tokens of a packed scoring batch")
+	c.TaskFlags(f)
+}
+
+// TaskFlags are those of the benchmarks.
+func (c *Config) TaskFlags(f *pflag.FlagSet) {
+	f.StringSliceVar(&c.Tasks, "tasks", nil, "benchmarks that every checkpoint is asked: "+strings.Join(harness.Names(), ", ")+", or YAML files in lm-eval's words")
+	f.StringVar(&c.TaskData, "task-data", "", "folder with their data in the shapes that the hub has")
+	f.IntVar(&c.TaskLimit, "task-limit", 0, "questions of each benchmark at most (default: all)")
 }
 
 // Validate refuses settings that cannot work.
 func (c Config) Validate() error {
 	if c.ScoreTokens < 1 {
 		return fmt.Errorf("--score-tokens is %d, want 1 or more", c.ScoreTokens)
+	}
+	if c.TaskLimit < 0 {
+		return fmt.Errorf("--task-limit is %d, want 0 (all) or more", c.TaskLimit)
 	}
 	return nil
 }
@@ -60,6 +76,7 @@ type Service struct {
 	instance string // unique per process start
 	bus      *bus.Conn
 	weights  map[string]*weights.Cache // by dtype, as manifests name it
+	tasks    []bench
 	log      zerolog.Logger
 	scoring  chan struct{} // held by who runs a model
 
@@ -68,9 +85,13 @@ type Service struct {
 }
 
 // New makes an evaluator that measures with what the caches load: one for each dtype, by its name, that
-// runs may have. cfg is valid.
-func New(cfg Config, instance string, conn *bus.Conn, caches map[string]*weights.Cache, log zerolog.Logger) *Service {
-	return &Service{cfg: cfg, instance: instance, bus: conn, weights: caches, log: log, scoring: make(chan struct{}, 1), failed: map[string]bool{}}
+// runs may have. cfg is valid. An error is the benchmarks': one that isn't there, or has no data.
+func New(cfg Config, instance string, conn *bus.Conn, caches map[string]*weights.Cache, log zerolog.Logger) (*Service, error) {
+	tasks, err := cfg.loadBenchmarks()
+	if err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, instance: instance, bus: conn, weights: caches, tasks: tasks, log: log, scoring: make(chan struct{}, 1), failed: map[string]bool{}}, nil
 }
 
 // Run measures every checkpoint until ctx ends. Each waits for its games on its own, so that a run that
@@ -81,12 +102,14 @@ func (s *Service) Run(ctx context.Context) error {
 	defer measuring.Wait()
 	return s.bus.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints, Follow: true}, func(d bus.Delivery) error {
 		if m, ok := d.Message.(*event.Checkpoint); ok {
-			measuring.Go(func() {
-				if err := s.measure(ctx, m); err != nil && !errors.Is(err, errFinal) && ctx.Err() == nil {
-					s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
-					s.giveUp(m)
-				}
-			})
+			for _, work := range []func(context.Context, *event.Checkpoint) error{s.measure, s.benchmarks} {
+				measuring.Go(func() {
+					if err := work(ctx, m); err != nil && !errors.Is(err, errFinal) && ctx.Err() == nil {
+						s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
+						s.giveUp(m)
+					}
+				})
+			}
 		}
 		return nil
 	})
@@ -161,6 +184,16 @@ func (s *Service) gaveUp(m *event.Checkpoint) bool {
 // measured reports whether the checkpoint's last score is there: the others came before it. A run
 // that plays no held-out game has nothing to measure.
 func (s *Service) measured(ctx context.Context, m *event.Checkpoint) (bool, error) {
+	for _, b := range s.tasks {
+		if there, err := s.there(ctx, b.last(m)); !there || err != nil {
+			return false, err
+		}
+	}
+	return s.judged(ctx, m)
+}
+
+// judged is measured without the benchmarks.
+func (s *Service) judged(ctx context.Context, m *event.Checkpoint) (bool, error) {
 	r, err := s.run(ctx, m.GetRunId())
 	if err != nil || r.Spec.Data.Heldout == 0 || r.Spec.Iterations == 0 {
 		return err == nil, err
@@ -192,7 +225,7 @@ func (s *Service) run(ctx context.Context, id string) (run.Run, error) {
 // measure scores one checkpoint on the held-out games that it is to be judged by: θ_{t+1} and the
 // control by those that their opponent played, base and θ_0 by those of iteration 0.
 func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
-	if done, err := s.measured(ctx, m); done || err != nil {
+	if done, err := s.judged(ctx, m); done || err != nil {
 		return err
 	}
 	r, err := s.run(ctx, m.GetRunId())
@@ -381,17 +414,29 @@ func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event
 	return heldout(out, beta), nil
 }
 
-// publish writes the figures. The first write of a score wins.
+// measure is what was asked, and by which version of it.
+type measure struct {
+	task, version, harness string
+	shots                  uint32
+}
+
+// publish writes the figures of a measure of self-play.
 func (s *Service) publish(ctx context.Context, m *event.Checkpoint, task string, figures []figure, began time.Time) error {
+	return s.publishAs(ctx, m, measure{task: task, version: version, harness: "spin-" + version}, figures, began)
+}
+
+// publishAs writes the figures in order. The first write of a score wins.
+func (s *Service) publishAs(ctx context.Context, m *event.Checkpoint, what measure, figures []figure, began time.Time) error {
 	fault.Point(fault.EvaluatorScored)
 	cache, err := s.cache(m)
 	if err != nil {
 		return err
 	}
 	for _, f := range figures {
-		score := score0(m, task, f.metric)
+		score := score0(m, what.task, f.metric)
 		score.Value, score.Stderr, score.N = f.value, f.stderr, uint64(f.n)
-		score.TaskVersion, score.HarnessVersion, score.TemplateId = version, "spin-"+version, m.GetTemplateId()
+		score.TaskVersion, score.HarnessVersion, score.TemplateId = what.version, what.harness, m.GetTemplateId()
+		score.Shots = what.shots
 		score.Fingerprint = cache.Fingerprint()
 		score.Circumstance = &event.Circumstance{Instance: s.instance, Attempt: 1, CreatedAt: timestamppb.Now(), Seconds: time.Since(began).Seconds()}
 		if _, err := s.bus.PublishOnce(ctx, score); err != nil {

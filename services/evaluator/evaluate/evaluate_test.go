@@ -59,7 +59,8 @@ func TestGoesOn(t *testing.T) {
 	_, err = conn.PublishExpected(t.Context(), m, 0)
 	must(t, err)
 
-	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
+	s, err := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
+	must(t, err)
 	idle := func(want bool) {
 		t.Helper()
 		if got, err := s.Idle(t.Context(), id); err != nil || got != want {
@@ -117,7 +118,8 @@ func TestIdle(t *testing.T) {
 	conn, err := bus.Init(t.Context(), server.Config("test"), zerolog.Nop())
 	must(t, err)
 	t.Cleanup(conn.Close)
-	s := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
+	s, err := New(Config{ScoreTokens: 64}, "evaluator-1", conn, map[string]*weights.Cache{"": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}, zerolog.Nop())
+	must(t, err)
 	digest := strings.Repeat("ab", 32)
 	var m *event.Checkpoint
 	for _, c := range []struct {
@@ -188,7 +190,8 @@ func TestShared(t *testing.T) {
 	done := make(chan error, 3)
 	for n := range 3 {
 		c := map[string]*weights.Cache{"f32": weights.NewCache(conn, nil, "", ref.New(), compute.F64, 0)}
-		s := New(Config{ScoreTokens: 64}, fmt.Sprintf("evaluator-%d", n), conn, c, zerolog.Nop())
+		s, err := New(Config{ScoreTokens: 64}, fmt.Sprintf("evaluator-%d", n), conn, c, zerolog.Nop())
+		must(t, err)
 		all = append(all, s)
 		go func() { done <- s.Run(ctx) }()
 	}

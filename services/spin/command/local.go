@@ -148,7 +148,7 @@ type services struct {
 
 // start starts generator, evaluator and recorder in the background, and makes the trainer ready to
 // lead.
-func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, gen generate.Config, tr train.Config) (*services, error) {
+func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, gen generate.Config, ev evaluate.Config, tr train.Config) (*services, error) {
 	connect := func(service string) (*bus.Conn, string, error) {
 		instance := service + "-" + uuid.NewString()[:8]
 		conn, err := bus.Connect(l.ctx, l.config(service+"/"+instance), l.log)
@@ -158,6 +158,9 @@ func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, ge
 		return conn, instance, err
 	}
 	context := spec.Data.MaxPromptTokens + spec.Sampling.MaxNewTokens
+	if len(ev.Tasks) > 0 {
+		context = 0 // benchmarks take what the model has
+	}
 	s := &services{}
 	conn, _, err := connect("recorder")
 	if err != nil {
@@ -180,7 +183,10 @@ func (l *local) start(spec run.Spec, dev compute.Device, dtype compute.DType, ge
 	if conn, instance, err = connect("evaluator"); err != nil {
 		return nil, err
 	}
-	s.evaluator = evaluate.New(evaluate.Config{ScoreTokens: gen.ScoreTokens}, instance, conn, weights.ByDType(cache), l.log)
+	ev.ScoreTokens = gen.ScoreTokens
+	if s.evaluator, err = evaluate.New(ev, instance, conn, weights.ByDType(cache), l.log); err != nil {
+		return nil, badInput(err)
+	}
 	l.serve("evaluator", s.evaluator.Run)
 
 	if conn, instance, err = connect("trainer"); err != nil {

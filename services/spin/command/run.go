@@ -15,6 +15,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/services/evaluator/evaluate"
 	"github.com/seed-8780d58e/spin/services/generator/generate"
 	"github.com/seed-8780d58e/spin/services/trainer/train"
 )
@@ -27,6 +28,7 @@ type runCommand struct {
 	places
 	logging
 	generator generate.Config
+	evaluator evaluate.Config
 	trainer   train.Config
 	summary   string
 	print     bool
@@ -41,6 +43,7 @@ func (c *runCommand) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.print, "print-config", false, "print the run file that the flags amount to, and stop")
 	c.logging.flags(f)
 	c.generator.RegisterFlags(f)
+	c.evaluator.TaskFlags(f)
 	f.BoolVar(&c.trainer.AcceptEngineChange, "accept-engine-change", false, "go on with a run that another engine began")
 }
 
@@ -85,7 +88,7 @@ func (c *runCommand) run(ctx context.Context, _ []string, s Streams) (err error)
 		return err
 	}
 	c.trainer.Scratch = c.places.scratch()
-	services, err := plane.start(spec, p.dev, p.dtype, c.generator, c.trainer)
+	services, err := plane.start(spec, p.dev, p.dtype, c.generator, c.evaluator, c.trainer)
 	if err != nil {
 		return err
 	}
