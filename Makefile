@@ -11,7 +11,7 @@ ROWS        ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build model answers clickhouse run test test-long chaos test-cuda lint fuzz bench bench-peers generate clean
+.PHONY: help build model answers clickhouse run test test-long chaos test-cuda lint fuzz bench bench-peers eval-oracle generate clean
 
 help:
 	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
@@ -24,6 +24,7 @@ help:
 	@echo 'fuzz        every fuzz target for $(FUZZTIME)'
 	@echo 'bench       benchmarks of every operation and of the whole model (BENCH=regexp)'
 	@echo 'bench-peers the same work by PyTorch, TRL, transformers and llama.cpp, side by side (ROWS=…)'
+	@echo 'eval-oracle lm-evaluation-harness and ours on the same questions (SPIN_PYTHON=…)'
 	@echo 'generate    assembly and Protobuf again from their sources'
 
 build:
@@ -71,6 +72,9 @@ bench-peers: # 6 GB of Python packages; SPIN_PEERS_VENV=… takes an environment
 	peers=$$(SPINBENCH=bin/spinbench sh bench/peers/prepare.sh "$$model" "$$answers") && \
 	bin/compare -python "$${SPIN_PEERS_VENV:-$$peers/venv}/bin/python" -peers "$$peers" -model "$$model" \
 		-spinbench bin/spinbench -cpu-test bin/cpu.test -rows '$(ROWS)' $(ARGS)
+
+eval-oracle: build model # 6 GB of Python packages the first time
+	@sh pkg/harness/oracle.sh "$$(sh deploy/fetch.sh model)"
 
 generate:
 	$(GO) generate ./...

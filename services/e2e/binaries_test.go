@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +50,7 @@ func playApart(t *testing.T, archive *store.Store, clickhouse string, spec run.S
 		{"recorder", append(append([]string{"--max-wait", "50ms"}, clickhouseFlags(t, clickhouse)...), broker...)},
 		{"generator", append([]string{"--slots", "2"}, typed...)},
 		{"generator", typed},
-		{"evaluator", typed},
+		{"evaluator", append([]string{"--score-tokens", "256", "--tasks", benchmarks().Tasks[0], "--task-data", benchmarks().TaskData, "--task-limit", fmt.Sprint(benchmarks().TaskLimit)}, worker...)},
 		{"trainer", worker},
 	} {
 		var out bytes.Buffer

@@ -135,6 +135,11 @@ func limits() bus.Limits {
 	return l
 }
 
+// benchmarks are what the tests' evaluators ask beside held-out games.
+func benchmarks() evaluate.Config {
+	return evaluate.Config{ScoreTokens: 256, Tasks: []string{"arc_easy"}, TaskData: "../../pkg/harness/testdata/data", TaskLimit: 3}
+}
+
 // services are started ones.
 type services struct {
 	*plane
@@ -191,8 +196,7 @@ func (p *plane) start(f fleet) *services {
 		s.serve("generator", g.Run)
 	}
 	instance, conn := s.connect("evaluator")
-	benchmarks := evaluate.Config{ScoreTokens: 256, Tasks: []string{"arc_easy"}, TaskData: "../../pkg/harness/testdata/data", TaskLimit: 3}
-	if s.evaluator, err = evaluate.New(benchmarks, instance, conn, weights.ByDType(cache(conn)), p.log); err != nil {
+	if s.evaluator, err = evaluate.New(benchmarks(), instance, conn, weights.ByDType(cache(conn)), p.log); err != nil {
 		p.t.Fatal(err)
 	}
 	s.serve("evaluator", s.evaluator.Run)
