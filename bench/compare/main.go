@@ -47,7 +47,7 @@ func main() {
 	flag.StringVar(&s.locks, "lock", "", "files to lock while something is timed, commas between: to take turns with others on the machine")
 	flag.DurationVar(&s.turn, "turn", time.Minute, "how long a turn lasts at the least, where others wait for the locks")
 	flag.StringVar(&s.out, "out", "bench", "folder of results.json and RESULTS.md")
-	flag.DurationVar(&s.patience, "patience", 4*time.Minute, "the longest unit of work; a peer's setting that takes longer is left out")
+	flag.DurationVar(&s.patience, "patience", 4*time.Minute, "the longest unit of work")
 	flag.DurationVar(&s.quietTime, "quiet", 20*time.Second, "how long to wait for other processes to calm down before a unit is timed")
 	flag.Parse()
 	if err := run(s); err != nil {
@@ -78,6 +78,7 @@ func run(s settings) error {
 	}
 	h := &harness{settings: s, known: results, calm: quiet, turns: turns{most: s.turn}, fastest: map[string]string{}}
 	h.turns.files = strings.FieldsFunc(s.locks, func(r rune) bool { return r == ',' })
+	defer h.turns.end()
 	if h.roofline, err = h.measureRoofline(); err != nil {
 		return err
 	}

@@ -29,18 +29,17 @@ func (h *harness) compare(c comparison) ([]Row, error) {
 	if h.pairs > 0 {
 		c.pairs = h.pairs
 	}
-	defer h.turns.end()
 	best, trials, err := h.try(c)
 	if err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "%s: against %s\n", c.name, best.label)
-	ours, err := h.warm(c.ours)
+	ours, err := h.warm(c.ours, h.patience)
 	if err != nil {
 		return nil, fmt.Errorf("ours: %w", err)
 	}
 	defer ours.stop()
-	peer, err := h.warm(best.config)
+	peer, err := h.warm(best.config, h.patience)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", best.label, err)
 	}
@@ -121,7 +120,7 @@ func (h *harness) waitQuiet() {
 }
 
 // warm starts a process and lets it do one unit that does not count, unless its units are long.
-func (h *harness) warm(c unit.Config) (*process, error) {
+func (h *harness) warm(c unit.Config, patience time.Duration) (*process, error) {
 	if err := h.turns.take(); err != nil {
 		return nil, err
 	}
@@ -135,7 +134,7 @@ func (h *harness) warm(c unit.Config) (*process, error) {
 	if c.Kind == unit.Iteration || c.Kind == unit.Curve {
 		return p, nil
 	}
-	if _, _, err := p.work(h.patience); err != nil {
+	if _, _, err := p.work(patience); err != nil {
 		p.stop()
 		return nil, err
 	}
@@ -163,10 +162,10 @@ func (h *harness) try(c comparison) (rival, map[string]string, error) {
 		}
 	}
 	f, trials := c.figures[0], map[string]string{}
-	best, top := -1, 0.0
+	best, top, patience := -1, 0.0, h.patience
 	var failed error
 	for i, p := range c.peers {
-		v, err := h.trial(p, f)
+		v, seconds, err := h.trial(p, f, patience)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.label, err))
 			trials[p.label] = err.Error()
@@ -178,6 +177,7 @@ func (h *harness) try(c comparison) (rival, map[string]string, error) {
 		if best < 0 || v > top {
 			best, top = i, v
 		}
+		patience = min(patience, max(hopeless*seconds, 5*time.Second))
 	}
 	if best < 0 {
 		return rival{}, nil, failed
@@ -188,30 +188,34 @@ func (h *harness) try(c comparison) (rival, map[string]string, error) {
 	return c.peers[best], trials, nil
 }
 
-// A peer's setting is tried so often, but no longer than it must; its best unit counts.
+// A peer's setting is tried so often, but no longer than it must; its best unit counts. One whose
+// units take so many times as long as another's is given up.
 const (
 	trialUnits = 3
 	trialTime  = 4 * time.Second
+	hopeless   = 4
 )
 
-func (h *harness) trial(p rival, f figure) (float64, error) {
-	w, err := h.warm(p.config)
+// trial is a setting's figure, and how long a unit of it takes.
+func (h *harness) trial(p rival, f figure, patience time.Duration) (best float64, unit time.Duration, err error) {
+	w, err := h.warm(p.config, 2*patience)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer w.stop()
 	h.waitQuiet()
-	best := math.Inf(-1)
+	best = math.Inf(-1)
 	began := time.Now()
 	for range trialUnits {
-		r, _, err := w.work(h.patience)
+		start := time.Now()
+		r, _, err := w.work(patience)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		best = max(best, f.value(r))
+		best, unit = max(best, f.value(r)), time.Since(start)
 		if time.Since(began) > trialTime {
 			break
 		}
 	}
-	return best, nil
+	return best, unit, nil
 }

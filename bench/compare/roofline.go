@@ -18,7 +18,6 @@ func (h *harness) measureRoofline() (map[string]float64, error) {
 	if err := h.turns.take(); err != nil {
 		return nil, err
 	}
-	defer h.turns.end()
 	cmd := exec.Command(h.cputest, "-test.run", "^$", "-test.bench", "^BenchmarkMachine$", "-test.benchtime", "5x")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
