@@ -19,7 +19,9 @@ import (
 // five times that, where its parts cancel (a key's bias has no effect but by its rotation).
 func TestCPUIsRef(t *testing.T) {
 	families := toys()
-	families["wide"] = wide()
+	if !testing.Short() { // which is meant for a CPU that is emulated
+		families["wide"] = wide()
+	}
 	for name, c := range families {
 		for _, opt := range []Options{{Full: true}, {LoRA: allProjections(3)}} {
 			trees := toyTrees()
