@@ -46,9 +46,8 @@ func trialPoison(t *testing.T, bin binaries, spec run.Spec, want result) string 
 			}
 			return false
 		})
-		holes := ask(t, d.store, "SELECT count() FROM games FINAL WHERE hole != '' AND run_id = '"+id+"'")
 		r := d.settled(id, spec)
-		if holes = ask(t, d.store, "SELECT count() FROM games FINAL WHERE hole != '' AND run_id = '"+id+"'"); holes[0] != fmt.Sprint(spec.Iterations) {
+		if holes := ask(t, d.store, "SELECT count() FROM games FINAL WHERE hole != '' AND run_id = '"+id+"'"); holes[0] != fmt.Sprint(spec.Iterations) {
 			t.Errorf("%s: %s holes, want one in each iteration", what, holes[0])
 		}
 		if maxMissing == 0 && (skipped == 0 || !strings.Contains(reason, "spin dead skip")) {

@@ -20,7 +20,8 @@ var constants = [16]float32{
 }
 
 const (
-	ctable  v = 16 // the first register of constants
+	ctable v = 16 // the first register of constants
+
 	cLog2E    = 0
 	cLn2Hi    = 1
 	cLn2Lo    = 2
