@@ -22,15 +22,15 @@ var constants = [16]float32{
 const (
 	ctable v = 16 // the first register of constants
 
-	cLog2E    = 0
-	cLn2Hi    = 1
-	cLn2Lo    = 2
-	cOne      = 3
-	cCoef     = 4 // to 9
-	cLow      = 10
-	cHigh     = 11
-	cInf      = 12
-	cNegInf   = 13
+	cLog2E  = 0
+	cLn2Hi  = 1
+	cLn2Lo  = 2
+	cOne    = 3
+	cCoef   = 4 // to 9
+	cLow    = 10
+	cHigh   = 11
+	cInf    = 12
+	cNegInf = 13
 )
 
 // Constants is the table that kernels with an exponential read. Every assembly file has its own.
