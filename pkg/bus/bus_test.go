@@ -141,6 +141,32 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
+// Games that are started together have each its own answer.
+func TestStartPublishOnce(t *testing.T) {
+	c := newBroker(t, quick()).connect("generator/1")
+	ctx := t.Context()
+	must[bus.Ack](t)(c.PublishOnce(ctx, game("p1", "a")))
+	must[bus.Ack](t)(c.PublishOnce(ctx, game("p2", "a")))
+	waits := []func() (bus.Ack, error){
+		c.StartPublishOnce(ctx, game("p0", "a")), c.StartPublishOnce(ctx, game("p1", "a")), c.StartPublishOnce(ctx, game("p2", "b")),
+		c.StartPublishOnce(ctx, &event.Game{RunId: "a.b"}),
+	}
+	for i, want := range []bus.Ack{{}, {Existed: true}, {Existed: true, Differs: true}} {
+		got := must[bus.Ack](t)(waits[i]())
+		if got.Seq == 0 || got.Existed != want.Existed || got.Differs != want.Differs {
+			t.Errorf("game %d: %+v, want %+v", i, got, want)
+		}
+	}
+	if _, err := waits[3](); !errors.Is(err, event.ErrInvalid) {
+		t.Errorf("an invalid game: %v", err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.StartPublishOnce(gone, game("p1", "a"))(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that has ended: %v", err)
+	}
+}
+
 func TestPublishOnceFirstWriteWins(t *testing.T) {
 	c := newBroker(t, quick()).connect("generator/1")
 	ctx := t.Context()

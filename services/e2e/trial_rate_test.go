@@ -29,6 +29,7 @@ import (
 // when the one after the next begins, as a trainer does.
 const (
 	ratePlayers, rateIterations = 64, 10
+	rateTask                    = 8 // games of a task, published together as a generator does
 	rateWanted                  = 10_000
 )
 
@@ -175,17 +176,23 @@ func (p *players) play(from, to, rate int) {
 	var playing sync.WaitGroup
 	for i, c := range p.conns {
 		playing.Go(func() {
+			var sent [rateTask]func() (bus.Ack, error)
 			for {
-				n := int(next.Add(1)) - 1
-				if n >= to {
+				first := int(next.Add(rateTask)) - rateTask
+				if first >= to {
 					return
 				}
 				if rate > 0 {
-					time.Sleep(time.Until(began.Add(time.Duration(n-from) * time.Second / time.Duration(rate))))
+					time.Sleep(time.Until(began.Add(time.Duration(first-from) * time.Second / time.Duration(rate))))
 				}
-				if _, err := c.PublishOnce(p.d.t.Context(), p.numbered(n, i)); err != nil {
-					p.d.t.Errorf("game %d: %v", n, err)
-					return
+				for k := range sent {
+					sent[k] = c.StartPublishOnce(p.d.t.Context(), p.numbered(first+k, i))
+				}
+				for k, wait := range sent {
+					if _, err := wait(); err != nil {
+						p.d.t.Errorf("game %d: %v", first+k, err)
+						return
+					}
 				}
 			}
 		})

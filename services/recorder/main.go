@@ -5,7 +5,10 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -48,14 +51,33 @@ func (r *recorder) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	s, err := store.Open(ctx, r.store)
+	s, err := r.open(ctx, log)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := s.Migrate(ctx); err != nil {
-		return err
-	}
 	log.Info().Str("instance", instance).Msg("recording")
 	return record.New(r.cfg, conn, s, log).Run(ctx)
+}
+
+// open waits for a ClickHouse that is away. One that answers and refuses is somebody's to mend.
+func (r *recorder) open(ctx context.Context, log zerolog.Logger) (*store.Store, error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		s, err := store.Open(ctx, r.store)
+		if err == nil {
+			if err = s.Migrate(ctx); err == nil {
+				return s, nil
+			}
+			s.Close()
+		}
+		if away := net.Error(nil); ctx.Err() != nil || !errors.As(err, &away) && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		log.Warn().Err(err).Msg("ClickHouse is away: waiting for it, the streams keep everything meanwhile")
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }

@@ -135,9 +135,14 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	}
 	fault.Point(fault.GeneratorPlayed)
 	unplayable := &bus.Unplayable{}
-	for _, g := range games {
+	published := make([]func() (bus.Ack, error), len(games))
+	for i, g := range games {
 		g.Circumstance.Instance, g.Circumstance.Attempt = s.instance, lease.Attempt
-		ack, err := s.bus.PublishOnce(ctx, g)
+		published[i] = s.bus.StartPublishOnce(ctx, g)
+		fault.Point(fault.GeneratorGame)
+	}
+	for i, g := range games {
+		ack, err := published[i]()
 		if errors.Is(err, bus.ErrFull) { // no fault of the prompt's: it must not become a dead letter
 			s.log.Warn().Err(err).Str("run", g.RunId).Msg("no room for a game; the task goes back")
 			return fmt.Errorf("%w: %w", err, bus.ErrRelease)
@@ -153,7 +158,6 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 			// Equal bits make a second playing harmless; this says that they are not equal.
 			s.log.Warn().Str("run", g.RunId).Uint32("iteration", g.Iteration).Str("prompt", g.PromptId).Msg("another generator played this game differently; the first one counts")
 		}
-		fault.Point(fault.GeneratorGame)
 		lease.Progress()
 	}
 	fault.Point(fault.GeneratorPlayout)
