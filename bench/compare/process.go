@@ -25,6 +25,12 @@ type process struct {
 	failed  chan error
 }
 
+// allocator is the peers' environment: glibc keeps what is freed and takes huge pages, which makes
+// PyTorch's passes over large fresh tensors several times as fast as by default on some machines.
+func allocator() []string {
+	return []string{"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=17179869184", "MALLOC_TOP_PAD_=268435456"}
+}
+
 // start runs the worker for c and waits until it is ready.
 func (h *harness) start(c unit.Config, patience time.Duration) (*process, unit.Ready, error) {
 	raw, err := json.Marshal(c)
@@ -41,6 +47,9 @@ func (h *harness) start(c unit.Config, patience time.Duration) (*process, unit.R
 	}
 	p := &process{cmd: exec.Command(args[0], args[1:]...), log: log, results: make(chan unit.Result), failed: make(chan error, 1)}
 	p.cmd.Stderr = log
+	if c.Engine != "" && !c.FreshMemory {
+		p.cmd.Env = append(os.Environ(), allocator()...)
+	}
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, unit.Ready{}, err
 	}

@@ -18,7 +18,8 @@ func (h *harness) measureRoofline() (map[string]float64, error) {
 	if err := h.turns.take(); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(h.cputest, "-test.run", "^$", "-test.bench", "^BenchmarkMachine$", "-test.benchtime", "5x")
+	h.waitQuiet()
+	cmd := exec.Command(h.cputest, "-test.run", "^$", "-test.bench", "^BenchmarkMachine$", "-test.benchtime", "20x")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -47,6 +47,9 @@ type Config struct {
 	New    int      `json:"new,omitempty"`
 	Shapes [][2]int `json:"shapes,omitempty"` // [out, in] of GEMM's weights
 	Rows   int      `json:"rows,omitempty"`   // of GEMM's activations
+
+	// FreshMemory leaves the C library's allocator as it is; see compare's allocator.
+	FreshMemory bool `json:"fresh_memory,omitempty"`
 }
 
 // Game is a prompt with two answers, as token ids.
