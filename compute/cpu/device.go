@@ -15,7 +15,7 @@ const kernelVersion = 2
 // ISA names the kernels that a Device runs.
 const (
 	ISAPortable   = "portable"   // Go
-	ISANEON       = "neon"       // arm64; today the portable kernels
+	ISANEON       = "neon"       // arm64, every one
 	ISAAVX2       = "avx2"       // AVX2, FMA, F16C
 	ISAAVX512     = "avx512"     // AVX-512 F, BW, DQ, VL
 	ISAAVX512BF16 = "avx512bf16" // and AVX512_BF16
