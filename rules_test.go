@@ -107,6 +107,8 @@ func rules() []rule {
 		only("S3 is behind one driver", "github.com/minio", "pkg/blob/s3"),
 		only("the ways into C libraries are few and known", "github.com/ebitengine/purego", "pkg/store/embedded", "compute/cuda"),
 		only("the GPU is behind one backend", "gorgonia.org/cu", "compute/cuda"),
+		only("metrics are named and explained in one place", "github.com/prometheus", "pkg/telemetry"),
+		only("what traces are made of can be replaced in one place", "go.opentelemetry.io", "pkg/telemetry"),
 		only("flags end at the constructors", "github.com/spf13/pflag", flags...),
 	}
 }

@@ -27,6 +27,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Errors that callers decide by.
@@ -64,14 +66,17 @@ type Config struct {
 	// Limits of streams, queue and leases are the same for all services of a broker. The zero value takes those that the broker has, or makes it one
 	// of DefaultLimits; others are set by Init, and refused by Connect where the broker's differ.
 	Limits Limits
+	// Metrics of the connection; nil: nobody reads them.
+	Metrics *telemetry.Bus
 }
 
 // Conn is one service's connection. All methods may be called from several goroutines.
 type Conn struct {
-	nats   *nats.Conn
-	js     jetstream.JetStream
-	limits Limits
-	log    zerolog.Logger
+	nats    *nats.Conn
+	js      jetstream.JetStream
+	limits  Limits
+	log     zerolog.Logger
+	metrics *telemetry.Bus
 
 	control, lease, attempts *Bucket
 
@@ -123,7 +128,10 @@ func Init(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 }
 
 func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
-	c := &Conn{limits: cfg.Limits, log: log}
+	c := &Conn{limits: cfg.Limits, log: log, metrics: cfg.Metrics}
+	if c.metrics == nil {
+		c.metrics = telemetry.NewBus(nil)
+	}
 	session, renew := context.WithCancel(context.Background())
 	c.session = session
 	where := redacted(cfg.URL)
@@ -137,14 +145,17 @@ func dial(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(3),
 		nats.ReconnectBufSize(-1), // what can't be sent is an error and retried here, not buffered blindly
-		nats.ConnectHandler(func(*nats.Conn) { connected <- struct{}{} }),
+		nats.ConnectHandler(func(*nats.Conn) { c.metrics.Connected.Set(1); connected <- struct{}{} }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.metrics.Connected.Set(0)
 			if err != nil {
 				log.Warn().Err(err).Msg("broker connection lost")
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			log.Info().Msg("broker connection is back")
+			c.metrics.Connected.Set(1)
+			c.metrics.Reconnects.Inc()
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			renew()

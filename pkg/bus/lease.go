@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/fleet"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Lease is one task in the hands of one worker.
@@ -46,6 +47,8 @@ type work struct {
 
 func (w *work) do(ctx context.Context, handle func(ctx context.Context, lease *Lease) error) {
 	log := w.conn.log.With().Str("service", w.cfg.Service).Str("instance", w.cfg.Instance).Str("subject", w.msg.Subject()).Logger()
+	ctx = telemetry.Extract(ctx, carrier(w.msg.Headers()))
+	log = telemetry.WithTrace(ctx, log)
 	meta, err := w.msg.Metadata()
 	if err != nil {
 		log.Error().Err(err).Msg("delivery without metadata")
@@ -91,7 +94,7 @@ func (w *work) do(ctx context.Context, handle func(ctx context.Context, lease *L
 		record.release(ctx, w.cfg.Instance)
 		w.giveBack(ctx)
 	default:
-		log.Warn().Err(err).Str("task", chunk.Task()).Uint32("attempt", lease.Attempt).Msg("task failed")
+		log.Warn().Err(err).Str("run", chunk.GetRunId()).Uint32("iteration", chunk.GetIteration()).Uint32("chunk", chunk.GetChunk()).Str("task", chunk.Task()).Uint32("attempt", lease.Attempt).Msg("task failed")
 		record.fail(ctx, w.cfg.Instance, err)
 		w.giveBack(ctx)
 	}
@@ -167,7 +170,7 @@ func (w *work) giveBack(ctx context.Context) {
 
 // split replaces a chunk by its prompts, each a task with its own count. Broken off in the middle it is done again, and deduplicated.
 func (w *work) split(ctx context.Context, chunk *event.Chunk, record attemptRecord) {
-	w.conn.log.Warn().Str("task", chunk.Task()).Int("prompts", len(chunk.GetPrompts())).Msg("task failed twice, splitting it")
+	w.conn.log.Warn().Str("run", chunk.GetRunId()).Uint32("iteration", chunk.GetIteration()).Uint32("chunk", chunk.GetChunk()).Str("task", chunk.Task()).Int("prompts", len(chunk.GetPrompts())).Msg("task failed twice, splitting it")
 	for _, single := range chunk.Split() {
 		if _, err := w.conn.Enqueue(ctx, single); err != nil {
 			w.conn.log.Warn().Err(err).Str("task", single.Task()).Msg("split a task")
@@ -208,7 +211,7 @@ func (w *work) giveUp(ctx context.Context, meta *jetstream.MsgMetadata, chunk *e
 func (w *work) write(ctx context.Context, letter *event.DeadLetter, part string) bool {
 	ctx, cancel := settle(ctx)
 	defer cancel()
-	w.conn.log.Error().Str("run", letter.GetRunId()).Str("prompt", letter.GetPromptId()).Str("reason", letter.GetReason()).Msg("dead letter")
+	w.conn.log.Error().Str("run", letter.GetRunId()).Uint32("iteration", letter.GetIteration()).Str("prompt", letter.GetPromptId()).Str("reason", letter.GetReason()).Msg("dead letter")
 	if err := w.conn.Append(ctx, letter, fmt.Sprintf("%s/%d%s", event.Prompts, letter.GetStreamSeq(), part)); err != nil {
 		w.conn.log.Error().Err(err).Msg("write a dead letter")
 		w.giveBack(ctx)

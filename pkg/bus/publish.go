@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 const (
@@ -33,7 +34,8 @@ type Ack struct {
 }
 
 // PublishOnce writes a message unless its subject holds one: a game, a score. That it existed is success; ErrFull means that the stream is.
-func (c *Conn) PublishOnce(ctx context.Context, m event.Message) (Ack, error) {
+func (c *Conn) PublishOnce(ctx context.Context, m event.Message) (out Ack, err error) {
+	defer func() { c.count(m, err) }()
 	ack, err := c.publish(ctx, m)
 	if err == nil {
 		return Ack{Seq: ack.Sequence}, nil
@@ -58,7 +60,7 @@ func (c *Conn) PublishOnce(ctx context.Context, m event.Message) (Ack, error) {
 // for travel together, which is several times cheaper for everybody.
 func (c *Conn) StartPublishOnce(ctx context.Context, m event.Message) (wait func() (Ack, error)) {
 	again := func() (Ack, error) { return c.PublishOnce(ctx, m) }
-	msg, stream, err := message(m)
+	msg, stream, err := message(ctx, m)
 	if err != nil {
 		return func() (Ack, error) { return Ack{}, err }
 	}
@@ -72,6 +74,7 @@ func (c *Conn) StartPublishOnce(ctx context.Context, m event.Message) (wait func
 		defer timeout.Stop()
 		select {
 		case ack := <-answer.Ok():
+			c.count(m, nil)
 			return Ack{Seq: ack.Sequence}, nil
 		case <-answer.Err():
 		case <-session.Done():
@@ -85,7 +88,8 @@ func (c *Conn) StartPublishOnce(ctx context.Context, m event.Message) (wait func
 // PublishExpected writes a message over last, the sequence that the writer knows its subject to hold, 0 for none: a step, its pairs, a checkpoint.
 // It returns the message's sequence. A subject that already holds the same content counts as written. ErrFenced: it holds something else, that
 // this writer does not know of. ErrFull: the stream is; journal it and go on.
-func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64) (uint64, error) {
+func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64) (at uint64, err error) {
+	defer func() { c.count(m, err) }()
 	ack, err := c.publish(ctx, m, jetstream.WithExpectLastSequencePerSubject(last))
 	switch {
 	case err == nil:
@@ -108,7 +112,8 @@ func (c *Conn) PublishExpected(ctx context.Context, m event.Message, last uint64
 // PublishAfter writes a message where last is the newest sequence that filter holds, 0 for none: the log of one writer, such as the steps of a run.
 // It returns the message's sequence. What the newest message says already counts as written. ErrFenced: there is something newer than last, by another
 // writer or by an earlier life of this one. ErrFull: the stream is; journal it and go on.
-func (c *Conn) PublishAfter(ctx context.Context, m event.Message, filter string, last uint64) (uint64, error) {
+func (c *Conn) PublishAfter(ctx context.Context, m event.Message, filter string, last uint64) (at uint64, err error) {
+	defer func() { c.count(m, err) }()
 	ack, err := c.publish(ctx, m, jetstream.WithExpectLastSequenceForSubject(last, filter))
 	switch {
 	case err == nil:
@@ -129,8 +134,9 @@ func (c *Conn) PublishAfter(ctx context.Context, m event.Message, filter string,
 }
 
 // Append writes an event or a dead letter, once for each id within the stream's window of an hour.
-func (c *Conn) Append(ctx context.Context, m event.Message, id string) error {
-	_, err := c.publish(ctx, m, jetstream.WithMsgID(m.GetRunId()+"/"+id))
+func (c *Conn) Append(ctx context.Context, m event.Message, id string) (err error) {
+	defer func() { c.count(m, err) }()
+	_, err = c.publish(ctx, m, jetstream.WithMsgID(m.GetRunId()+"/"+id))
 	if isFull(err) {
 		return fmt.Errorf("publish %s: %w (%v)", m.Subject(), ErrFull, err)
 	}
@@ -174,7 +180,7 @@ func (c *Conn) Newest(ctx context.Context, m event.Message, subject string) (eve
 // publish sends until the broker answers. The publish is the same each time, so that what makes it idempotent (subject, expected sequence or id)
 // also covers an answer that was lost.
 func (c *Conn) publish(ctx context.Context, m event.Message, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	msg, stream, err := message(m)
+	msg, stream, err := message(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -194,8 +200,8 @@ func (c *Conn) publish(ctx context.Context, m event.Message, options ...jetstrea
 	return ack, nil
 }
 
-// message is m with its headers, and its stream.
-func message(m event.Message) (msg *nats.Msg, stream string, err error) {
+// message is m with its headers, ctx's trace context among them, and its stream.
+func message(ctx context.Context, m event.Message) (msg *nats.Msg, stream string, err error) {
 	data, err := event.Marshal(m)
 	if err != nil {
 		return nil, "", err
@@ -209,6 +215,7 @@ func message(m event.Message) (msg *nats.Msg, stream string, err error) {
 	if w, ok := m.(interface{ GetWeightsSha256() string }); ok && w.GetWeightsSha256() != "" {
 		msg.Header.Set(weightsHeader, w.GetWeightsSha256())
 	}
+	telemetry.Inject(ctx, carrier(msg.Header))
 	return msg, stream, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // The prompts queue is one work-queue stream, with two consumers for each run: of planned chunks, and of urgent tasks (prompts split off, hedges, what
@@ -102,6 +103,8 @@ func (c *Conn) QueueDepth(ctx context.Context, run string) (waiting, leased int,
 // Enqueue adds a chunk to its run's queue, once for each Task within an hour; queued is false where it was there. ErrFull: the run has as many
 // chunks in the queue as it may.
 func (c *Conn) Enqueue(ctx context.Context, chunk *event.Chunk) (queued bool, err error) {
+	defer func() { c.count(chunk, err) }()
+	ctx = telemetry.NewTrace(ctx) // a trace is a task, its games and what becomes of them
 	ack, err := c.publish(ctx, chunk, jetstream.WithMsgID(chunk.GetRunId()+"/"+chunk.Task()))
 	if isFull(err) {
 		return false, fmt.Errorf("queue chunk %s: %w", chunk.Task(), ErrFull)

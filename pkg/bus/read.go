@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Delivery is one message of a stream.
@@ -23,6 +24,7 @@ type Delivery struct {
 	Message event.Message // nil where Err is set
 	Err     error         // why the bytes could not be decoded, wrapping event.ErrInvalid
 	Schema  string
+	Trace   string // id of the trace that the message is part of, 32 hexadecimal digits; empty: none
 	Payload []byte // undecoded; valid until the handler returns
 }
 
@@ -144,6 +146,7 @@ func (c *Conn) readFrom(ctx context.Context, cfg ReadConfig, next *uint64, handl
 		d := Delivery{
 			Stream: cfg.Stream, Seq: meta.Sequence.Stream, Time: meta.Timestamp, Subject: msg.Subject(), Pending: meta.NumPending,
 			Schema: msg.Headers().Get(schemaHeader), Payload: msg.Data(),
+			Trace: telemetry.TraceID(telemetry.Extract(context.Background(), carrier(msg.Headers()))),
 		}
 		d.decode()
 		if err := handle(d); err != nil {

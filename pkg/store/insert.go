@@ -66,6 +66,15 @@ func (b *Batch) Len() int {
 	return n
 }
 
+// Rows calls yield for each table that the batch has rows for, with their number.
+func (b *Batch) Rows(yield func(table string, rows int)) {
+	for _, t := range b.tables() {
+		if n := t.rows.Len(); n > 0 {
+			yield(t.name, n)
+		}
+	}
+}
+
 // MaxRows is how many rows of one table one Insert takes: they must be one block
 // of ClickHouse, since deduplication is by block.
 const MaxRows = 100_000

@@ -50,6 +50,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// Ping asks whether ClickHouse answers.
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
 // Close ends the connections.
 func (s *Store) Close() error { return s.db.Close() }
 

@@ -15,7 +15,9 @@ func propagator() propagation.TextMapPropagator {
 }
 
 // Inject writes ctx's trace context into a message's headers. Without one it writes nothing.
-func Inject(ctx context.Context, headers propagation.TextMapCarrier) { propagator().Inject(ctx, headers) }
+func Inject(ctx context.Context, headers propagation.TextMapCarrier) {
+	propagator().Inject(ctx, headers)
+}
 
 // Extract returns ctx with the trace context that a message's headers hold. What is not one is ignored.
 func Extract(ctx context.Context, headers propagation.TextMapCarrier) context.Context {

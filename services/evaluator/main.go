@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 	"github.com/seed-8780d58e/spin/services/evaluator/evaluate"
 	"github.com/seed-8780d58e/spin/services/process"
@@ -23,11 +24,13 @@ type evaluator struct {
 	broker  process.Broker
 	folders process.Folders
 	engine  process.Engine
+	metrics process.Metrics
 	cfg     evaluate.Config
 }
 
 func (e *evaluator) Flags(f *pflag.FlagSet) {
 	e.broker.Flags(f)
+	e.metrics.Flags(f)
 	e.folders.Flags(f)
 	e.engine.DeviceFlags(f)
 	e.cfg.RegisterFlags(f)
@@ -40,12 +43,18 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := e.folders.Check(); err != nil {
 		return err
 	}
+	monitor, err := e.metrics.Open("evaluator", log)
+	if err != nil {
+		return err
+	}
+	defer monitor.Close()
+	e.cfg.Metrics = telemetry.NewEvaluator(monitor.Registry)
 	dev, err := e.engine.Open()
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	conn, instance, err := e.broker.Connect(ctx, "evaluator", log)
+	conn, instance, err := e.broker.Connect(ctx, "evaluator", monitor, log)
 	if err != nil {
 		return err
 	}
@@ -63,5 +72,6 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err != nil {
 		return cli.BadInput(err)
 	}
+	monitor.Serving(instance, dev.Fingerprint(), process.BrokerCheck(conn))
 	return service.Run(ctx)
 }

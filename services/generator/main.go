@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 	"github.com/seed-8780d58e/spin/services/generator/generate"
 	"github.com/seed-8780d58e/spin/services/process"
@@ -23,11 +24,13 @@ type generator struct {
 	broker  process.Broker
 	folders process.Folders
 	engine  process.Engine
+	metrics process.Metrics
 	cfg     generate.Config
 }
 
 func (g *generator) Flags(f *pflag.FlagSet) {
 	g.broker.Flags(f)
+	g.metrics.Flags(f)
 	g.folders.Flags(f)
 	g.engine.Flags(f)
 	g.cfg.RegisterFlags(f)
@@ -40,12 +43,18 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := g.folders.Check(); err != nil {
 		return err
 	}
+	monitor, err := g.metrics.Open("generator", log)
+	if err != nil {
+		return err
+	}
+	defer monitor.Close()
+	g.cfg.Metrics = telemetry.NewGenerator(monitor.Registry)
 	dev, dtype, err := g.engine.Start()
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	conn, instance, err := g.broker.Connect(ctx, "generator", log)
+	conn, instance, err := g.broker.Connect(ctx, "generator", monitor, log)
 	if err != nil {
 		return err
 	}
@@ -60,6 +69,7 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 	if err != nil {
 		return cli.BadInput(err)
 	}
+	monitor.Serving(instance, cache.Fingerprint(), process.BrokerCheck(conn), telemetry.Check{Name: "device", Ask: s.Ready})
 	log.Info().Str("instance", instance).Str("engine", cache.Fingerprint()).Msg("ready for tasks")
 	return s.Run(ctx)
 }

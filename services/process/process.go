@@ -17,6 +17,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/cli"
 	"github.com/seed-8780d58e/spin/pkg/secret"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Broker says how to reach NATS, and who we are there. Secrets come as files only.
@@ -37,20 +38,23 @@ func (b *Broker) Flags(f *pflag.FlagSet) {
 }
 
 // Connect waits for the broker until ctx ends, and returns the connection with a name for this
-// process: service-xxxxxxxx, new for each start.
-func (b *Broker) Connect(ctx context.Context, service string, log zerolog.Logger) (*bus.Conn, string, error) {
-	return b.connect(ctx, service, log, bus.Connect)
+// process: service-xxxxxxxx, new for each start. monitor, if not nil, counts what the connection does.
+func (b *Broker) Connect(ctx context.Context, service string, monitor *telemetry.Monitor, log zerolog.Logger) (*bus.Conn, string, error) {
+	return b.connect(ctx, service, monitor, log, bus.Connect)
 }
 
 // Init is Connect for the service that makes the broker's streams, the trainer.
-func (b *Broker) Init(ctx context.Context, service string, log zerolog.Logger) (*bus.Conn, string, error) {
-	return b.connect(ctx, service, log, bus.Init)
+func (b *Broker) Init(ctx context.Context, service string, monitor *telemetry.Monitor, log zerolog.Logger) (*bus.Conn, string, error) {
+	return b.connect(ctx, service, monitor, log, bus.Init)
 }
 
-func (b *Broker) connect(ctx context.Context, service string, log zerolog.Logger, connect func(context.Context, bus.Config, zerolog.Logger) (*bus.Conn, error)) (*bus.Conn, string, error) {
+func (b *Broker) connect(ctx context.Context, service string, monitor *telemetry.Monitor, log zerolog.Logger, connect func(context.Context, bus.Config, zerolog.Logger) (*bus.Conn, error)) (*bus.Conn, string, error) {
 	cfg, instance, err := b.config(service)
 	if err != nil {
 		return nil, "", cli.BadInput(err)
+	}
+	if monitor != nil {
+		cfg.Metrics = telemetry.NewBus(monitor.Registry)
 	}
 	conn, err := connect(ctx, cfg, log)
 	return conn, instance, err

@@ -54,7 +54,7 @@ func TestBrokerRefuses(t *testing.T) {
 		{"--nats-nkey " + dir, "is a folder"},
 	} {
 		b, _ := flags(t, strings.Fields(c.args)...)
-		_, _, err := b.Connect(t.Context(), "generator", zerolog.Nop())
+		_, _, err := b.Connect(t.Context(), "generator", nil, zerolog.Nop())
 		if cli.ExitCode(err) != cli.ExitBadInput || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", c.args, err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/cli"
 	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/services/process"
 	"github.com/seed-8780d58e/spin/services/recorder/record"
 )
@@ -24,13 +25,15 @@ func main() {
 }
 
 type recorder struct {
-	broker process.Broker
-	store  store.Options
-	cfg    record.Config
+	broker  process.Broker
+	store   store.Options
+	metrics process.Metrics
+	cfg     record.Config
 }
 
 func (r *recorder) Flags(f *pflag.FlagSet) {
 	r.broker.Flags(f)
+	r.metrics.Flags(f)
 	r.store.Flags(f)
 	f.Lookup("clickhouse-url").Usage = "http://host:8123/database, https:// or clickhouse://host:9000/database"
 	r.cfg.RegisterFlags(f)
@@ -46,7 +49,13 @@ func (r *recorder) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := r.cfg.Validate(); err != nil {
 		return cli.BadInput(err)
 	}
-	conn, instance, err := r.broker.Connect(ctx, "recorder", log)
+	monitor, err := r.metrics.Open("recorder", log)
+	if err != nil {
+		return err
+	}
+	defer monitor.Close()
+	r.cfg.Metrics = telemetry.NewRecorder(monitor.Registry)
+	conn, instance, err := r.broker.Connect(ctx, "recorder", monitor, log)
 	if err != nil {
 		return err
 	}
@@ -56,6 +65,9 @@ func (r *recorder) Run(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer s.Close()
+	monitor.Serving(instance, "", process.BrokerCheck(conn), telemetry.Check{Name: "clickhouse", Ask: func(ctx context.Context) (string, error) {
+		return "answers", s.Ping(ctx)
+	}})
 	log.Info().Str("instance", instance).Msg("recording")
 	return record.New(r.cfg, conn, s, log).Run(ctx)
 }

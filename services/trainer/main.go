@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-8780d58e/spin/pkg/cli"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/services/process"
 	"github.com/seed-8780d58e/spin/services/trainer/train"
 )
@@ -23,11 +24,13 @@ type trainer struct {
 	broker  process.Broker
 	folders process.Folders
 	engine  process.Engine
+	metrics process.Metrics
 	cfg     train.Config
 }
 
 func (t *trainer) Flags(f *pflag.FlagSet) {
 	t.broker.Flags(f)
+	t.metrics.Flags(f)
 	t.folders.Flags(f)
 	t.engine.DeviceFlags(f)
 	t.cfg.RegisterFlags(f)
@@ -40,12 +43,18 @@ func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
 	if err := t.folders.Check(); err != nil {
 		return err
 	}
+	monitor, err := t.metrics.Open("trainer", log)
+	if err != nil {
+		return err
+	}
+	defer monitor.Close()
+	t.cfg.Metrics = telemetry.NewTrainer(monitor.Registry)
 	dev, err := t.engine.Open()
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	conn, instance, err := t.broker.Init(ctx, "trainer", log)
+	conn, instance, err := t.broker.Init(ctx, "trainer", monitor, log)
 	if err != nil {
 		return err
 	}
@@ -56,5 +65,7 @@ func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
 	}
 	t.cfg.Scratch = scratch
 	log.Info().Str("instance", instance).Str("engine", dev.Fingerprint()).Msg("ready for runs")
-	return train.New(t.cfg, instance, conn, blobs, dev, log).Run(ctx)
+	s := train.New(t.cfg, instance, conn, blobs, dev, log)
+	monitor.Serving(instance, dev.Fingerprint(), process.BrokerCheck(conn), telemetry.Check{Name: "leases", Ask: s.Ready})
+	return s.Run(ctx)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/harness"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 )
 
@@ -44,6 +45,8 @@ type Config struct {
 	Tasks       []string // benchmarks, by harness's names
 	TaskData    string   // folder with their data
 	TaskLimit   int      // questions of each at most; 0: all
+
+	Metrics *telemetry.Evaluator // nil: nobody reads them
 }
 
 // RegisterFlags of the evaluator.
@@ -91,6 +94,9 @@ func New(cfg Config, instance string, conn *bus.Conn, caches map[string]*weights
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = telemetry.NewEvaluator(nil)
+	}
 	return &Service{cfg: cfg, instance: instance, bus: conn, weights: caches, tasks: tasks, log: log, scoring: make(chan struct{}, 1), failed: map[string]bool{}}, nil
 }
 
@@ -105,7 +111,8 @@ func (s *Service) Run(ctx context.Context) error {
 			for _, work := range []func(context.Context, *event.Checkpoint) error{s.measure, s.benchmarks} {
 				measuring.Go(func() {
 					if err := work(ctx, m); err != nil && !errors.Is(err, errFinal) && ctx.Err() == nil {
-						s.log.Error().Err(err).Str("run", m.GetRunId()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
+						s.cfg.Metrics.Failures.Inc()
+						s.log.Error().Err(err).Str("run", m.GetRunId()).Uint32("iteration", m.GetIteration()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
 						s.giveUp(m)
 					}
 				})
@@ -428,6 +435,7 @@ func (s *Service) publish(ctx context.Context, m *event.Checkpoint, task string,
 // publishAs writes the figures in order. The first write of a score wins.
 func (s *Service) publishAs(ctx context.Context, m *event.Checkpoint, what measure, figures []figure, began time.Time) error {
 	fault.Point(fault.EvaluatorScored)
+	s.cfg.Metrics.Seconds.WithLabelValues(what.task).Observe(time.Since(began).Seconds())
 	cache, err := s.cache(m)
 	if err != nil {
 		return err
@@ -442,6 +450,7 @@ func (s *Service) publishAs(ctx context.Context, m *event.Checkpoint, what measu
 		if _, err := s.bus.PublishOnce(ctx, score); err != nil {
 			return err
 		}
+		s.cfg.Metrics.Scores.WithLabelValues(what.task).Inc()
 		fault.Point(fault.EvaluatorScore)
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	PageTokens  int // positions a cache page holds
 	CacheTokens int // positions the whole cache holds
 	ScoreTokens int // of a packed scoring batch
+
+	Metrics *telemetry.Generator // nil: nobody reads them
 }
 
 // RegisterFlags of the generator.
@@ -75,6 +78,9 @@ func New(cfg Config, instance string, conn *bus.Conn, w *weights.Cache, log zero
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = telemetry.NewGenerator(nil)
+	}
 	return &Service{cfg: cfg, instance: instance, bus: conn, weights: w, log: log, moved: make(chan struct{})}, nil
 }
 
@@ -83,7 +89,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var member sync.WaitGroup
 	member.Go(func() { s.join(ctx) })
 	defer member.Wait()
-	work := func(task context.Context, lease *bus.Lease) error { return s.handle(ctx, task, lease) }
+	work := func(task context.Context, lease *bus.Lease) error { return s.observe(ctx, task, lease) }
 	err := s.bus.Work(ctx, bus.WorkConfig{Instance: s.instance, Slots: s.cfg.Slots, Service: "generator"}, work)
 	s.loads.Wait() // no task is left that could start another
 	if s.player != nil {
@@ -144,7 +150,7 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 	for i, g := range games {
 		ack, err := published[i]()
 		if errors.Is(err, bus.ErrFull) { // no fault of the prompt's: it must not become a dead letter
-			s.log.Warn().Err(err).Str("run", g.RunId).Msg("no room for a game; the task goes back")
+			s.log.Warn().Err(err).Str("run", g.RunId).Uint32("iteration", g.Iteration).Uint32("chunk", lease.Chunk.GetChunk()).Msg("no room for a game; the task goes back")
 			return fmt.Errorf("%w: %w", err, bus.ErrRelease)
 		}
 		if errors.Is(err, event.ErrInvalid) { // too large for a message: so it would be the next time
@@ -156,8 +162,9 @@ func (s *Service) handle(service, ctx context.Context, lease *bus.Lease) error {
 		}
 		if ack.Existed && ack.Differs {
 			// Equal bits make a second playing harmless; this says that they are not equal.
-			s.log.Warn().Str("run", g.RunId).Uint32("iteration", g.Iteration).Str("prompt", g.PromptId).Msg("another generator played this game differently; the first one counts")
+			s.log.Warn().Str("run", g.RunId).Str("trace_id", telemetry.TraceID(ctx)).Uint32("iteration", g.Iteration).Str("prompt", g.PromptId).Msg("another generator played this game differently; the first one counts")
 		}
+		s.cfg.Metrics.Games.Inc()
 		lease.Progress()
 	}
 	fault.Point(fault.GeneratorPlayout)

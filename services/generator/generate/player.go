@@ -10,6 +10,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/engine"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/model"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 )
 
@@ -23,6 +24,8 @@ type player struct {
 	jobs    chan *job
 	quit    chan struct{}
 	done    chan struct{}
+	metrics *telemetry.Generator
+	counted engine.Stats // that metrics have
 
 	// pass scores; nil before the first game. It grows to the largest game.
 	pass        *model.Pass
@@ -46,7 +49,7 @@ type job struct {
 
 func (s *Service) newPlayer(w *weights.Loaded, draws int) *player {
 	p := &player{
-		digest: w.Digest, weights: w, jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
+		digest: w.Digest, weights: w, jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}), metrics: s.cfg.Metrics,
 		decoder: w.Model.NewDecoder(s.cfg.decoderConfig(w.Model, draws)), scoreTokens: s.cfg.ScoreTokens,
 	}
 	p.engine = engine.New(p.decoder)
@@ -150,6 +153,7 @@ func (p *player) loop() {
 			return
 		}
 		alive(running)
+		p.measure()
 		for _, r := range finished {
 			j := running[r.Request]
 			delete(running, r.Request)
@@ -160,6 +164,15 @@ func (p *player) loop() {
 			}
 		}
 	}
+}
+
+// measure counts what the engine has done since it was asked last.
+func (p *player) measure() {
+	now := p.engine.Stats()
+	p.metrics.Sampled.Add(float64(now.SampledTokens - p.counted.SampledTokens))
+	p.metrics.Prompt.Add(float64(now.PromptTokens - p.counted.PromptTokens))
+	p.metrics.Cached.Add(float64(now.CachedTokens - p.counted.CachedTokens))
+	p.counted = now
 }
 
 // alive renews the leases of all tasks in the engine.

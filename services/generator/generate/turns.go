@@ -126,6 +126,7 @@ func (s *Service) load(ctx context.Context, chunk *event.Chunk) {
 		old.stop()
 	}
 	var next *player
+	began := time.Now()
 	loaded, err := s.weights.Get(ctx, chunk.GetRunId(), chunk.GetWeightsSha256())
 	switch {
 	case errors.Is(err, weights.ErrNotPublished):
@@ -135,6 +136,8 @@ func (s *Service) load(ctx context.Context, chunk *event.Chunk) {
 		err = fmt.Errorf("the checkpoint's chat template is %s, the task wants %s", loaded.Template.ID(), chunk.GetTemplateId())
 		loaded.Release()
 	default:
+		s.cfg.Metrics.WeightChanges.Inc()
+		s.cfg.Metrics.LoadSeconds.Observe(time.Since(began).Seconds())
 		next = s.newPlayer(loaded, int(chunk.GetDraws()))
 	}
 	s.mu.Lock()

@@ -26,6 +26,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Config says how large batches get.
@@ -35,6 +36,8 @@ type Config struct {
 	MaxWait  time.Duration // or when its first message has waited this long
 
 	LookEvery time.Duration // between two looks at how far behind it is and at what can be trimmed; 0: never
+
+	Metrics *telemetry.Recorder // nil: nobody reads them
 }
 
 // RegisterFlags of the recorder; what c holds is the defaults.
@@ -86,6 +89,9 @@ type Service struct {
 
 // New makes a recorder.
 func New(cfg Config, conn *bus.Conn, s *store.Store, log zerolog.Logger) *Service {
+	if cfg.Metrics == nil {
+		cfg.Metrics = telemetry.NewRecorder(nil)
+	}
 	return &Service{cfg: cfg, bus: conn, store: s, log: log, recorded: map[string]uint64{}, missed: map[string]uint64{}, caughtUp: map[string]time.Time{}, moved: make(chan struct{}),
 		refused: map[uint64]bool{}, repeated: make(chan struct{})}
 }
@@ -177,13 +183,19 @@ func (s *Service) advance(stream string, seq uint64) {
 func (s *Service) insert(ctx context.Context, token string, b *store.Batch) error {
 	wait := 100 * time.Millisecond
 	for {
+		began := time.Now()
 		err := s.store.Insert(ctx, token, b)
+		s.cfg.Metrics.InsertSeconds.Observe(time.Since(began).Seconds())
+		if err == nil {
+			b.Rows(func(table string, rows int) { s.cfg.Metrics.Rows.WithLabelValues(table).Add(float64(rows)) })
+		}
 		if err == nil || errors.Is(err, store.ErrToken) {
 			return err
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		s.cfg.Metrics.Retries.Inc()
 		s.log.Warn().Err(err).Str("token", token).Msg("ClickHouse did not take a batch; trying again")
 		select {
 		case <-time.After(wait):

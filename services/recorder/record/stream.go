@@ -204,7 +204,7 @@ func (s *Service) gather(ctx context.Context, messages <-chan message, batches c
 func (s *Service) decode(d bus.Delivery) message {
 	m := message{seq: d.Seq, bytes: len(d.Payload), add: func(*store.Batch) {}}
 	if d.Err != nil {
-		s.log.Error().Err(d.Err).Str("stream", d.Stream).Uint64("seq", d.Seq).Msg("a message that nobody can read")
+		s.log.Error().Err(d.Err).Str("stream", d.Stream).Uint64("seq", d.Seq).Str("run", d.Run()).Str("trace_id", d.Trace).Msg("a message that nobody can read")
 		return m
 	}
 	message := d.Message

@@ -86,6 +86,9 @@ func (s *Service) keepHouse(ctx context.Context) error {
 			return err
 		}
 		for _, l := range lags {
+			s.cfg.Metrics.Lag.WithLabelValues(l.Stream).Set(float64(l.Behind))
+			s.cfg.Metrics.LagSeconds.WithLabelValues(l.Stream).Set(l.Since.Seconds())
+			s.cfg.Metrics.Missing.WithLabelValues(l.Stream).Set(float64(l.Missing))
 			if l.Since > lateAfter && time.Since(said[l.Stream]) > lateAfter {
 				said[l.Stream] = time.Now()
 				s.log.Warn().Str("stream", l.Stream).Uint64("behind", l.Behind).Dur("since_ms", l.Since).Msg("ClickHouse is behind: the streams keep what it has not taken, as long as their bounds allow")

@@ -47,7 +47,7 @@ func (b *broker) connect(ctx context.Context, running bool) (conn *bus.Conn, sto
 	defer cancel()
 	log := zerolog.Nop()
 	if b.set.Changed("nats-url") {
-		if conn, _, err = b.Broker.Connect(limited, "spin", log); err != nil {
+		if conn, _, err = b.Broker.Connect(limited, "spin", nil, log); err != nil {
 			return nil, nil, badInput(err)
 		}
 		return conn, closeConn(conn), nil

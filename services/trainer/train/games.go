@@ -82,6 +82,7 @@ func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), e
 	follow(func() error { return g.followAnswers(ctx) })
 	follow(func() error { return g.tasks.follow(ctx) })
 	follow(func() error { return g.tasks.publish(ctx) })
+	working.Go(func() { g.countFleet(ctx) })
 	return g, func() { cancel(); working.Wait() }, nil
 }
 
@@ -198,9 +199,12 @@ func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 // waits it looks after the tasks that they are in.
 func (g *games) wait(ctx context.Context, prompts []*event.Prompt) ([]*event.Game, error) {
 	began := time.Now()
+	told := began
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
+		g.lead.cfg.Metrics.Waiting.Add(time.Since(told).Seconds())
+		told = time.Now()
 		g.mu.Lock()
 		found := make([]*event.Game, 0, len(prompts))
 		var missing []string

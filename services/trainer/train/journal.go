@@ -30,6 +30,7 @@ type journal struct {
 	fail    func(error)                                // ends training: the run is somebody else's
 	log     zerolog.Logger
 	path    string
+	depth   depth // of all journals of this process
 	most    int64 // bytes of the file
 
 	mu      sync.Mutex
@@ -46,6 +47,13 @@ type journal struct {
 	stop func()
 }
 
+// depth is a gauge of messages.
+type depth interface {
+	Inc()
+	Dec()
+	Sub(float64)
+}
+
 const (
 	journalMemory = 4 << 20 // that wait in memory: some hundred steps
 	journalRetry  = time.Second
@@ -53,14 +61,14 @@ const (
 )
 
 // openJournal starts publishing. close it.
-func openJournal(ctx context.Context, path string, most int64, publish func(context.Context, event.Message) error, fail func(error), log zerolog.Logger) (*journal, error) {
+func openJournal(ctx context.Context, path string, most int64, depth depth, publish func(context.Context, event.Message) error, fail func(error), log zerolog.Logger) (*journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, moved: make(chan struct{})}
+	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, depth: depth, moved: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what a run ends with is still to be published
 	done := make(chan struct{})
 	go func() {
@@ -77,6 +85,7 @@ func (j *journal) close() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.drop()
+	j.depth.Sub(float64(j.waiting))
 }
 
 // add takes a message. It waits only where the file is full.
@@ -117,6 +126,7 @@ func (j *journal) keep(entry []byte) error {
 		}
 	}
 	j.waiting++
+	j.depth.Inc()
 	j.wake()
 	return nil
 }
@@ -219,6 +229,7 @@ func (j *journal) forget(n int) {
 		j.log.Info().Msg("the journal is empty: every step is published")
 	}
 	j.waiting--
+	j.depth.Dec()
 	j.wake()
 }
 

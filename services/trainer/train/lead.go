@@ -109,7 +109,7 @@ func (l *lead) openBooks(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	training, end := context.WithCancelCause(ctx)
-	if l.journal, err = openJournal(ctx, l.scratch(l.run.ID, "journal"), l.cfg.JournalBytes, l.send, end, l.log); err != nil {
+	if l.journal, err = openJournal(ctx, l.scratch(l.run.ID, "journal"), l.cfg.JournalBytes, l.cfg.Metrics.Journal, l.send, end, l.log.With().Str("run", l.run.ID).Logger()); err != nil {
 		end(err)
 		return ctx, err
 	}

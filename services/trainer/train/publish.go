@@ -31,16 +31,16 @@ func (s *Service) clock() time.Time { return time.Now() }
 // event tells people something. It never stops a run.
 func (l *lead) event(ctx context.Context, level event.Level, kind string, iteration uint32, message string) {
 	e := &event.Event{Id: uuid.NewString(), RunId: l.run.ID, Service: "trainer", Kind: kind, Level: level, Iteration: iteration, Message: message, Circumstance: l.circumstance(1)}
-	l.log.Warn().Str("run", l.run.ID).Str("kind", kind).Msg(message)
+	l.log.Warn().Str("run", l.run.ID).Uint32("iteration", iteration).Str("kind", kind).Msg(message)
 	if err := l.bus.Append(ctx, e, e.Id); err != nil && ctx.Err() == nil {
-		l.log.Error().Err(err).Msg("publish an event")
+		l.log.Error().Err(err).Str("run", l.run.ID).Msg("publish an event")
 	}
 }
 
 // alarm is event for what training itself sees: it waits for nobody, and a trainer that takes the same
 // step again says it once.
 func (l *lead) alarm(ctx context.Context, level event.Level, kind string, iteration uint32, message string) error {
-	l.log.Warn().Str("run", l.run.ID).Str("kind", kind).Msg(message)
+	l.log.Warn().Str("run", l.run.ID).Uint32("iteration", iteration).Str("kind", kind).Msg(message)
 	return l.journal.add(ctx, &event.Event{
 		Id: fmt.Sprintf("%s-%s-%d", l.run.ID, kind, iteration), RunId: l.run.ID, Service: "trainer", Kind: kind, Level: level, Iteration: iteration, Message: message,
 		Circumstance: l.circumstance(1),

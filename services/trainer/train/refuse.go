@@ -94,6 +94,7 @@ func (g *games) carryOut(ctx context.Context, d bus.Delivery) error {
 	if err := g.lead.bus.Refuse(ctx, d, g.lead.instance, what.Reason); err != nil {
 		return err
 	}
+	g.lead.cfg.Metrics.Refusals.Inc()
 	m, _ := d.Message.(*event.Game)
 	g.lead.event(ctx, event.Level_LEVEL_WARN, "game_refused", uint32(g.at.Number), fmt.Sprintf("%s; it came from %s and is among the dead letters", what.Reason, orUnknown(m.GetCircumstance().GetInstance())))
 	_, _, rest, _ := event.ParseSubject(what.Subject)

@@ -29,9 +29,9 @@ func (l *lead) note(ctx context.Context, level event.Level, kind string, iterati
 	if level != event.Level_LEVEL_INFO {
 		log = l.log.Warn()
 	}
-	log.Str("run", l.run.ID).Str("kind", kind).Msg(message)
+	log.Str("run", l.run.ID).Uint32("iteration", iteration).Str("kind", kind).Msg(message)
 	if err := l.bus.Append(ctx, e, e.Id); err != nil && ctx.Err() == nil {
-		l.log.Error().Err(err).Msg("publish an event")
+		l.log.Error().Err(err).Str("run", l.run.ID).Msg("publish an event")
 	}
 }
 

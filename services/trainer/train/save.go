@@ -162,12 +162,14 @@ func (s *saver) start(ctx context.Context, t *turn, learner *Learner, at cursor,
 	}
 	took := time.Since(began)
 	s.spent += took
+	s.lead.cfg.Metrics.SaveStall.Add(took.Seconds())
 	s.next = time.Now().Add(max(saveSeldom, saveShare*took))
 	s.busy = make(chan error, 1)
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		err := errors.Join(s.store(ctx, next, files), os.RemoveAll(dir))
 		if err == nil {
+			s.lead.cfg.Metrics.SaveSeconds.Observe(time.Since(began).Seconds())
 			var bytes int64
 			for _, f := range s.now.Files {
 				bytes += f.Size
@@ -310,6 +312,9 @@ func (s *saver) ended(err error) error {
 		return nil
 	case errors.Is(err, bus.ErrConflict):
 		return err
+	}
+	s.lead.cfg.Metrics.SaveErrors.Inc()
+	switch {
 	case noRoom(err):
 		s.lead.log.Error().Err(err).Str("run", s.run).Msgf("no room for a save: training goes on and tries again in %v; make room in %s", saveRetry, s.lead.cfg.Scratch)
 	default:

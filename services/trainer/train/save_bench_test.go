@@ -13,6 +13,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // BenchmarkSave is what a save costs of SmolLM2-135M with AdamW, masters and both moments: "held_up" is
@@ -40,7 +41,7 @@ func BenchmarkSave(b *testing.B) {
 	learner, err := NewLearner(m, Settings{MicroTokens: 256, Rule: optim.AdamW()})
 	must(b, err)
 	defer learner.Free()
-	j, err := openJournal(b.Context(), filepath.Join(b.TempDir(), "journal"), 1, nil, nil, zerolog.Nop())
+	j, err := openJournal(b.Context(), filepath.Join(b.TempDir(), "journal"), 1, telemetry.NewTrainer(nil).Journal, nil, nil, zerolog.Nop())
 	must(b, err)
 	defer j.close()
 	s := &saver{lead: &lead{journal: j}, run: "r"}

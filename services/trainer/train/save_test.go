@@ -23,6 +23,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/bus/embedded"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // cluster is a broker, its blobs, and trainers that come and go.
@@ -435,7 +436,7 @@ func TestJournalSpills(t *testing.T) {
 	entry, err := encodeEntry(step(1))
 	must(t, err)
 	most := 1000 * len(entry)
-	j, err := openJournal(t.Context(), filepath.Join(t.TempDir(), "journal"), int64(most), publish, func(err error) { t.Error(err) }, zerolog.New(log))
+	j, err := openJournal(t.Context(), filepath.Join(t.TempDir(), "journal"), int64(most), telemetry.NewTrainer(nil).Journal, publish, func(err error) { t.Error(err) }, zerolog.New(log))
 	must(t, err)
 	defer j.close()
 	n, full := 0, context.DeadlineExceeded

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/blob"
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // Config of a trainer.
@@ -31,6 +32,8 @@ type Config struct {
 	// AcceptEngineChange lets a run go on that another engine began. Its digest is then not
 	// promised.
 	AcceptEngineChange bool
+
+	Metrics *telemetry.Trainer // nil: nobody reads them
 }
 
 // RegisterFlags of the trainer.
@@ -61,6 +64,7 @@ type Service struct {
 	log      zerolog.Logger
 
 	slots chan struct{} // one for each run that is led
+	seen  *sightings
 }
 
 // New makes a trainer that computes on dev and keeps checkpoints in blobs. cfg is valid.
@@ -68,7 +72,10 @@ func New(cfg Config, instance string, conn *bus.Conn, blobs *blob.Store, dev com
 	if cfg.JournalBytes == 0 {
 		cfg.JournalBytes = 1 << 30
 	}
-	return &Service{cfg: cfg, instance: instance, bus: conn, blobs: blobs, dev: dev, log: log, slots: make(chan struct{}, max(1, cfg.Runs))}
+	if cfg.Metrics == nil {
+		cfg.Metrics = telemetry.NewTrainer(nil)
+	}
+	return &Service{cfg: cfg, instance: instance, bus: conn, blobs: blobs, dev: dev, log: log, slots: make(chan struct{}, max(1, cfg.Runs)), seen: &sightings{status: map[string]run.Status{}}}
 }
 
 // Run leads submitted and interrupted runs until ctx ends, as many at once as Config says. What another
@@ -81,7 +88,11 @@ func (s *Service) Run(ctx context.Context) error {
 	var mu sync.Mutex
 	attended := map[string]bool{}
 	state := bus.State[run.Run]{Bucket: s.bus.Control()}
-	return state.Watch(ctx, run.KeyPattern, func(_ string, r *run.Run, _ uint64) error {
+	s.seen.mu.Lock()
+	s.seen.began = true
+	s.seen.mu.Unlock()
+	return state.Watch(ctx, run.KeyPattern, func(key string, r *run.Run, _ uint64) error {
+		s.saw(key, r)
 		if r == nil || !active(r.Status) {
 			return ctx.Err()
 		}
@@ -160,6 +171,8 @@ func (s *Service) Lead(ctx context.Context, id string) error {
 // leader is what the holder of a run's lease does.
 func (s *Service) leader(id string) func(context.Context, uint64) error {
 	return func(ctx context.Context, _ uint64) error {
+		s.leading(1)
+		defer s.leading(-1)
 		l := &lead{Service: s, state: bus.State[run.Run]{Bucket: s.bus.Control()}, iterations: bus.State[run.Iteration]{Bucket: s.bus.Control()}}
 		defer l.close()
 		steered, stop := s.obey(ctx, id)

@@ -74,6 +74,10 @@ func (l *lead) takeStep(ctx context.Context, t *turn, c course, at *cursor, batc
 		return true, nil
 	}
 	fault.Point(fault.TrainerStepped)
+	phase := c.phase.Token()
+	l.cfg.Metrics.Steps.WithLabelValues(phase).Inc()
+	l.cfg.Metrics.Tokens.WithLabelValues(phase).Add(float64(out.Tokens))
+	l.cfg.Metrics.StepSeconds.WithLabelValues(phase).Observe(time.Since(clock).Seconds())
 	at.Step, at.Tokens = at.Step+1, at.Tokens+out.Tokens
 	told := place{
 		phase: c.phase, iteration: uint32(t.Number), epoch: at.Epoch, step: at.Step, steps: c.steps, lr: rate, beta: c.beta, attempt: t.Attempt, health: c.health,

@@ -319,6 +319,7 @@ func (t *tasks) hedge(ctx context.Context, s suspect) error {
 	t.made++
 	median := t.took.Median()
 	t.games.mu.Unlock()
+	t.games.lead.cfg.Metrics.Hedges.Inc()
 	number := t.planned[s.missing[0]]
 	t.games.lead.note(ctx, event.Level_LEVEL_INFO, "hedge", uint32(t.games.at.Number),
 		fmt.Sprintf("chunk %d has been with %s for %.1f s, the median is %.1f s: it is published again", number, s.holder, s.out.Seconds(), median.Seconds()),
