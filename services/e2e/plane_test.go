@@ -27,6 +27,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/pretrained"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 	"github.com/seed-8780d58e/spin/pkg/weights"
 	"github.com/seed-8780d58e/spin/services/evaluator/evaluate"
 	"github.com/seed-8780d58e/spin/services/generator/generate"
@@ -101,10 +102,13 @@ func newSpec(t testing.TB, data string) run.Spec {
 // plane is a broker's folder with the blobs beside it. Services are started on it any number of
 // times.
 type plane struct {
-	t     testing.TB
-	dir   string
-	store *store.Store
-	log   zerolog.Logger
+	t      testing.TB
+	dir    string
+	listen string // the broker's address for other processes; empty: none
+	store  *store.Store
+	log    zerolog.Logger
+
+	metrics *telemetry.Registry // of all services; nil: nobody reads them
 }
 
 func newPlane(t testing.TB, s *store.Store) *plane {
@@ -163,7 +167,7 @@ func (p *plane) start(f fleet) *services {
 	s := &services{plane: p}
 	s.ctx, s.cancel = context.WithCancelCause(p.t.Context())
 	var err error
-	if s.server, err = embedded.Start(s.ctx, embedded.Config{Dir: filepath.Join(p.dir, "broker")}, zerolog.Nop()); err != nil {
+	if s.server, err = embedded.Start(s.ctx, embedded.Config{Dir: filepath.Join(p.dir, "broker"), Listen: p.listen}, zerolog.Nop()); err != nil {
 		p.t.Fatal(err)
 	}
 	if s.admin, err = bus.Init(s.ctx, s.config("admin"), p.log); err != nil {
@@ -189,6 +193,7 @@ func (p *plane) start(f fleet) *services {
 	}
 	for _, cfg := range f.generators {
 		instance, conn := s.connect("generator")
+		cfg.Metrics = telemetry.NewGenerator(p.metrics)
 		g, err := generate.New(cfg, instance, conn, cache(conn), p.log)
 		if err != nil {
 			p.t.Fatal(err)
@@ -196,15 +201,17 @@ func (p *plane) start(f fleet) *services {
 		s.serve("generator", g.Run)
 	}
 	instance, conn := s.connect("evaluator")
-	if s.evaluator, err = evaluate.New(benchmarks(), instance, conn, weights.ByDType(cache(conn)), p.log); err != nil {
+	ask := benchmarks()
+	ask.Metrics = telemetry.NewEvaluator(p.metrics)
+	if s.evaluator, err = evaluate.New(ask, instance, conn, weights.ByDType(cache(conn)), p.log); err != nil {
 		p.t.Fatal(err)
 	}
 	s.serve("evaluator", s.evaluator.Run)
 	_, conn = s.connect("recorder")
-	s.recorder = record.New(record.Config{MaxRows: 40, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond}, conn, p.store, p.log)
+	s.recorder = record.New(record.Config{MaxRows: 40, MaxBytes: 1 << 20, MaxWait: 20 * time.Millisecond, Metrics: telemetry.NewRecorder(p.metrics)}, conn, p.store, p.log)
 	s.serve("recorder", s.recorder.Run)
 	instance, conn = s.connect("trainer")
-	s.trainer = train.New(train.Config{Scratch: scratch}, instance, conn, blobs, s.dev, p.log)
+	s.trainer = train.New(train.Config{Scratch: scratch, Metrics: telemetry.NewTrainer(p.metrics)}, instance, conn, blobs, s.dev, p.log)
 	return s
 }
 
