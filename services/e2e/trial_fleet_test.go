@@ -74,6 +74,7 @@ func trialHung(t *testing.T, bin binaries, spec run.Spec, want result) string {
 	began := time.Now()
 	d.service("generator").start()
 	d.played(id, spec.Data.Prompts+spec.Data.Heldout) // also those that were in its hands
+	time.Sleep(time.Until(began.Add(hasty().AckWait + time.Second)))
 	hung.signal(syscall.SIGCONT)
 	slept := time.Since(began)
 	d.finish(id, time.Minute)

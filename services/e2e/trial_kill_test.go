@@ -25,6 +25,7 @@ func trialKills(t *testing.T, bin binaries, spec run.Spec, want result) string {
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("moments by seed %d", seed)
 
+	spec.CheckpointEvery = 2 // so that a save is met
 	limits := hasty()
 	// Here people kill, not prompts: whoever dies on a prompt says nothing about it.
 	limits.MaxInstances, limits.MaxAttempts = 1000, 1000

@@ -91,12 +91,15 @@ func trialRefused(t *testing.T, bin binaries, spec run.Spec, want result) string
 	var prompts []*event.Prompt
 	var chunk *event.Chunk
 	d.wait("tasks in the queue", 30*time.Second, func() bool {
+		info, err := d.admin.StreamInfo(t.Context(), bus.Prompts)
 		prompts = nil
-		err := d.admin.Read(t.Context(), bus.ReadConfig{Stream: bus.Prompts, Filters: []string{event.QueueSubjects(id)}}, func(m bus.Delivery) error {
-			chunk = m.Message.(*event.Chunk)
-			prompts = append(prompts, chunk.GetPrompts()...)
-			return nil
-		})
+		for seq := info.First; err == nil && seq <= info.Last; seq++ {
+			var m bus.Delivery
+			if m, err = d.admin.At(t.Context(), bus.Prompts, seq); err == nil {
+				chunk = m.Message.(*event.Chunk)
+				prompts = append(prompts, chunk.GetPrompts()...)
+			}
+		}
 		return err == nil && len(prompts) >= 4
 	})
 	forged := func(n int) *event.Game {
