@@ -75,6 +75,23 @@ func (b *Batch) Rows(yield func(table string, rows int)) {
 	}
 }
 
+// Reset empties the batch and keeps its memory for the next rows.
+func (b *Batch) Reset() {
+	clear(b.Runs)
+	clear(b.Iterations)
+	clear(b.Checkpoints)
+	clear(b.Prompts)
+	clear(b.Games)
+	clear(b.Samples)
+	clear(b.Pairs)
+	clear(b.Steps)
+	clear(b.Scores)
+	clear(b.Events)
+	*b = Batch{
+		b.Runs[:0], b.Iterations[:0], b.Checkpoints[:0], b.Prompts[:0], b.Games[:0], b.Samples[:0], b.Pairs[:0], b.Steps[:0], b.Scores[:0], b.Events[:0],
+	}
+}
+
 // MaxRows is how many rows of one table one Insert takes: they must be one block
 // of ClickHouse, since deduplication is by block.
 const MaxRows = 100_000

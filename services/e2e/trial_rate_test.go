@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -159,12 +158,15 @@ func syntheticGame(runID string) *event.Game {
 
 // numbered is the game with the identity of number n, from one of the players.
 func (p *players) numbered(n, player int) *event.Game {
-	g := proto.CloneOf(p.game)
-	g.Iteration, g.Index = uint32(n%rateIterations), uint32(n)
-	g.PromptId = fmt.Sprint("p", n)
+	t, draw := p.game, p.game.GetDraws()[0]
+	g := &event.Game{ // the large parts are shared
+		RunId: p.runID, Iteration: uint32(n % rateIterations), Index: uint32(n), PromptId: fmt.Sprint("p", n), Split: t.Split, WeightsSha256: t.WeightsSha256,
+		TemplateId: t.TemplateId, Fingerprint: t.Fingerprint, Sampling: t.Sampling, Messages: t.Messages, PromptIds: t.PromptIds, Real: t.Real,
+	}
 	g.Circumstance = &event.Circumstance{Instance: fmt.Sprint("player-", player), Attempt: 1, CreatedAt: timestamppb.Now(), Seconds: 1}
-	g.Draws[0].Iteration = g.Iteration
-	g.Draws[0].SampleId = event.SampleID(p.runID, g.Iteration, g.PromptId, 0)
+	g.Draws = []*event.Draw{{
+		SampleId: event.SampleID(p.runID, g.Iteration, g.PromptId, 0), Iteration: g.Iteration, Response: draw.Response, SamplingLogps: draw.SamplingLogps,
+	}}
 	return g
 }
 

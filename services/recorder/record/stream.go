@@ -79,7 +79,8 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 	s.advance(stream, l.Last)
 	ctx, cancel := context.WithCancel(ctx)
 	messages := make(chan message, 256)
-	batches := make(chan gathered) // not buffered: while one is inserted, the next is gathered
+	batches := make(chan gathered)      // not buffered: while one is inserted, the next is gathered
+	spare := make(chan *store.Batch, 1) // whose memory the next but one may have
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer cancel()
@@ -102,12 +103,17 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 	})
 	reading.Go(func() {
 		defer close(batches)
-		for s.gather(ctx, messages, batches) {
+		for s.gather(ctx, messages, batches, spare) {
 		}
 	})
 	for g := range batches {
-		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: g.last}, &g.Batch); err != nil {
+		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: g.last}, g.Batch); err != nil {
 			return err
+		}
+		g.Reset()
+		select {
+		case spare <- g.Batch:
+		default:
 		}
 	}
 	if ctx.Err() != nil {
@@ -162,7 +168,7 @@ type message struct {
 
 // gathered is a batch in the making.
 type gathered struct {
-	store.Batch
+	*store.Batch
 	bytes int
 	last  uint64 // sequence
 }
@@ -171,8 +177,13 @@ type gathered struct {
 // waited long enough. While nobody takes it, because the one before is being inserted, it grows to its
 // full size: a recorder that is behind makes fewer and larger inserts. It returns false when the
 // messages have ended.
-func (s *Service) gather(ctx context.Context, messages <-chan message, batches chan<- gathered) bool {
+func (s *Service) gather(ctx context.Context, messages <-chan message, batches chan<- gathered, spare <-chan *store.Batch) bool {
 	var g gathered
+	select {
+	case g.Batch = <-spare:
+	default:
+		g.Batch = &store.Batch{}
+	}
 	var waited <-chan time.Time
 	var out chan<- gathered // batches, when it may go
 	for {
@@ -181,7 +192,7 @@ func (s *Service) gather(ctx context.Context, messages <-chan message, batches c
 			if !more {
 				return false
 			}
-			m.add(&g.Batch)
+			m.add(g.Batch)
 			g.last, g.bytes = m.seq, g.bytes+m.bytes
 			if waited == nil {
 				waited = time.After(s.cfg.MaxWait)
