@@ -9,9 +9,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/run"
 )
+
+// waitTheta0 returns when the run's θ_0 is published.
+func (f *cluster) waitTheta0(t *testing.T, id string) {
+	t.Helper()
+	there := errors.New("there")
+	err := f.conn.Read(t.Context(), bus.ReadConfig{Stream: bus.Checkpoints, Filters: []string{event.Filter(id, event.Checkpoints)}, Follow: true}, func(d bus.Delivery) error {
+		if m, ok := d.Message.(*event.Checkpoint); ok && m.GetPhase() == event.Phase_PHASE_SFT {
+			return there
+		}
+		return nil
+	})
+	if !errors.Is(err, there) {
+		t.Fatal(err)
+	}
+}
 
 // A disk that is full costs a save, which is said, and holds up a checkpoint; the run goes on by itself
 // when there is room. The disk is a small tmpfs.
@@ -22,7 +38,6 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer unix.Unmount(dir, 0)
 	f := newCluster(t, dir, quickLimits())
-	f.generator(t, func(*event.Prompt) bool { return false })
 	spec := stagedSpec(t)
 	spec.Control, spec.Iterations, spec.CheckpointEvery = "none", 1, 1
 	id := f.submit(t, spec)
@@ -30,13 +45,14 @@ func TestFullDisk(t *testing.T) {
 	must(t, err)
 	w := f.newWorker(t, "trainer")
 	l := f.lead(t, w, id)
-	l.reaches(t, 1)
+	f.waitTheta0(t, id) // it is fine-tuned, and waits for games that nobody plays yet
 	for err == nil {
 		_, err = ballast.Write(make([]byte, 64<<10))
 	}
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}
+	f.generator(t, func(*event.Prompt) bool { return false })
 	for len(w.log.lines("no room for a save")) == 0 || len(w.log.lines("no room for a checkpoint")) == 0 {
 		select {
 		case err := <-l.done:
