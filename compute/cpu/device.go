@@ -32,6 +32,7 @@ type Device struct {
 	isa     string
 	kernels kernels
 	pool    *pool
+	slabs   slabs
 }
 
 // New starts a device's threads. It refuses an instruction set that this CPU lacks.

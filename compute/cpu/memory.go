@@ -20,6 +20,8 @@ type memory struct {
 	bytes  int64
 	kept   []byte // what base points into, where the collector owns it
 	mapped []byte // where the operating system does
+	slab   *slab  // where it is one of several blocks of slabs
+	slabs  *slabs
 }
 
 // newMemory returns a block of zeros. It panics with compute.ErrMemory wrapped.
@@ -51,6 +53,9 @@ func align(b []byte, to uintptr) unsafe.Pointer {
 func (m *memory) free() {
 	if m.mapped != nil {
 		unmapPages(m.mapped)
+	}
+	if m.slab != nil {
+		m.slabs.give(m.slab)
 	}
 	*m = memory{}
 }

@@ -26,9 +26,9 @@ func (d *Device) NewWeight(out, in int, dt compute.DType, train bool) compute.We
 	if dt == compute.BF16 {
 		w.form = paired
 	}
-	w.forward = newMemory(int64(w.g.panelsOf(out)) * int64(w.forwardPanel()))
+	w.forward = d.slabs.take(int64(w.g.panelsOf(out)) * int64(w.forwardPanel()))
 	if train {
-		w.backward = newMemory(int64(w.g.panelsOf(in)) * int64(w.backwardPanel()))
+		w.backward = d.slabs.take(int64(w.g.panelsOf(in)) * int64(w.backwardPanel()))
 	}
 	return w
 }
