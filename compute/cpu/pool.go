@@ -43,12 +43,21 @@ type pool struct {
 type worker struct {
 	parked atomic.Bool
 	wake   chan struct{}
-	_      [48]byte
+	woken  time.Time // when wake was last sent to
+	_      [24]byte
+}
+
+// rouse wakes a worker that was parked; whoever took parked from true to false calls it.
+func (w *worker) rouse() {
+	w.woken = time.Now()
+	w.wake <- struct{}{}
 }
 
 // Spinning costs a core that others may want, waking costs some 5 to 50 µs: decoding is hundreds of
 // short regions a step, so a worker looks for the next region for a while before it sleeps. The
-// while doubles when looking paid, or would have, and halves when it did not.
+// while doubles when looking paid, or would have, and halves when it did not: what counts is when
+// the next region began, not when the worker was awake again, which on a virtual machine is long
+// after and would teach it to sleep always.
 const (
 	spinMin  = 1 << 6
 	spinMax  = 1 << 15
@@ -80,7 +89,7 @@ func (p *pool) run(items int, j job) {
 	p.epoch.Add(1)
 	for t := 1; t < min(p.threads, items); t++ {
 		if w := &p.workers[t]; w.parked.Load() && w.parked.CompareAndSwap(true, false) {
-			w.wake <- struct{}{}
+			w.rouse()
 		}
 	}
 	p.take(0)
@@ -136,14 +145,15 @@ func (p *pool) work(t int) {
 	}
 }
 
-// park sleeps until the epoch is no longer last, and returns how long it slept.
+// park sleeps until the epoch is no longer last, and returns how long it was until then.
 func (w *worker) park(p *pool, last uint32) time.Duration {
 	began := time.Now()
 	w.parked.Store(true)
-	if p.epoch.Load() == last || !w.parked.CompareAndSwap(true, false) {
-		<-w.wake
+	if p.epoch.Load() != last && w.parked.CompareAndSwap(true, false) {
+		return 0
 	}
-	return time.Since(began)
+	<-w.wake
+	return w.woken.Sub(began)
 }
 
 func (p *pool) close() {
@@ -156,7 +166,7 @@ func (p *pool) close() {
 	p.epoch.Add(1)
 	for t := 1; t < p.threads; t++ {
 		if w := &p.workers[t]; w.parked.CompareAndSwap(true, false) {
-			w.wake <- struct{}{}
+			w.rouse()
 		}
 	}
 	p.stopped.Wait()
