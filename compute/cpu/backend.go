@@ -23,7 +23,10 @@ type Backend struct {
 }
 
 func newBackend(d *Device) *Backend {
-	return &Backend{device: d, k: &d.kernels, pool: d.pool}
+	b := &Backend{device: d, k: &d.kernels, pool: d.pool}
+	b.gemm.few.ranges = make([]fewRange, d.pool.threads)
+	b.gemm.fewPacking.x = &b.gemm.few
+	return b
 }
 
 // Reserve takes scratch memory: the operations run one after the other, so that the largest need

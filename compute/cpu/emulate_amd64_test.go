@@ -47,6 +47,12 @@ func emulated(isa string) gemmKernels {
 			f := run(t.Name(mr))
 			family.of[mr] = func(kc int, a, b, c unsafe.Pointer, acc int) { f(kc, a, b, c, acc) }
 		}
+		for _, mr := range t.Stream {
+			f := run(t.StreamName(mr))
+			k.streams[t.Kind][mr] = func(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int) {
+				f(kc, a, b, c, acc, ahead, step)
+			}
+		}
 		f := run(t.TwinName())
 		family.twin = func(kc int, a, b, c unsafe.Pointer, acc, bs, cs int) { f(kc, a, b, c, acc, bs, cs) }
 	}
@@ -199,6 +205,7 @@ func TestEmulatedDevice(t *testing.T) {
 			k := kernels{gemm: emulated(isa), vector: newVectorKernels(ISAPortable)}
 			t.Run("Linear", func(t *testing.T) { testLinear(t, newDevice(isa, k, 2), shapes[:len(shapes)-3]) })
 			t.Run("MatMul", func(t *testing.T) { testMatMul(t, newDevice(isa, k, 2), shapes[:len(shapes)-3]) })
+			t.Run("FewRows", func(t *testing.T) { testFewRows(t, newDevice(isa, k, 2), []int{2, 3, 5, 8, 11, 13, 27}, 37, 50, 32) })
 			t.Run("Head", func(t *testing.T) { testHead(t, newDevice(isa, k, 2), headShapes[:2]) })
 		})
 	}
@@ -253,4 +260,57 @@ func TestTwinTiles(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStreamTiles holds the kernels of few rows against the specification of tiles.
+func TestStreamTiles(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	for _, tile := range kern.Tiles() {
+		nr, per := 2*tile.Bytes/4, 1
+		if tile.Kind == kern.Wide {
+			per = 2
+		}
+		native := nativeStreams(tile)
+		for _, mr := range tile.Stream {
+			for _, kc := range []int{0, 1, 3, 4, 9} {
+				for acc := range 2 {
+					a, b, spec := make([]float32, per*kc*mr), make([]float32, kc*nr), make([]float32, mr*nr)
+					awkward(rng, a)
+					awkward(rng, b)
+					awkward(rng, spec)
+					got, onCPU := slices.Clone(spec), slices.Clone(spec)
+					tileSpec(tile, mr, nr, kc, a, b, spec, acc)
+					programs()[tile.StreamName(mr)].Run([][]byte{bytesOf(a), bytesOf(b), bytesOf(got)}, kc, first(a), first(b), first(got), acc, first(b), 17)
+					if i := differ(got, spec); i >= 0 {
+						t.Fatalf("%s, kc %d, acc %d: element %d is %g, want %g", tile.StreamName(mr), kc, acc, i, got[i], spec[i])
+					}
+					if native == nil {
+						continue
+					}
+					native[mr](kc, first(a), first(b), first(onCPU), acc, first(b), 17)
+					for i, v := range onCPU {
+						if tile.Kind == kern.Dot && math.Abs(float64(v-spec[i])) <= 1e-4 {
+							continue
+						}
+						if math.Float32bits(v) != math.Float32bits(spec[i]) {
+							t.Fatalf("%s on this CPU, kc %d, acc %d: element %d is %g, want %g", tile.StreamName(mr), kc, acc, i, v, spec[i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// nativeStreams is the family on this CPU, or nil where the CPU lacks it.
+func nativeStreams(t kern.Tile) *streamTiles {
+	if nativeTiles(t) == nil {
+		return nil
+	}
+	isa := map[kern.Kind]string{kern.F32: ISAAVX512, kern.Wide: ISAAVX512, kern.Dot: ISAAVX512BF16}[t.Kind]
+	if t.Bytes == 32 {
+		isa = ISAAVX2
+	}
+	k := newGEMMKernels(isa)
+	return &k.streams[t.Kind]
 }

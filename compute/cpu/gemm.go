@@ -229,6 +229,9 @@ func (g *gemmKernels) widenTo(tile unsafe.Pointer, ts int, y unsafe.Pointer, str
 type gemmJobs struct {
 	mul  multiplication
 	pack packing
+
+	few        few
+	fewPacking fewPacking
 }
 
 // aBytes is the scratch of A's panels for m rows.

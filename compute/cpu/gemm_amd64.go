@@ -37,6 +37,48 @@ func avx2TileF32x1(kc int, a, b, c unsafe.Pointer, acc int)
 //go:noescape
 func avx2TileF32x1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
+// avx2StreamF32x6 sets C [6, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][6], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x6(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamF32x5 sets C [5, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][5], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x5(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamF32x4 sets C [4, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][4], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x4(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamF32x3 sets C [3, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][3], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x3(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamF32x2 sets C [2, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][2], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x2(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamF32x1 sets C [1, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][1], b is [kc][16], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamF32x1(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
 // avx2TileWidex6 sets C [6, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
 // fused multiply-add each. a is F32 [2·kc][6], b is BF16 [kc][16][2], c is contiguous.
 //
@@ -67,6 +109,48 @@ func avx2TileWidex1(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx2TileWidex1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
+// avx2StreamWidex6 sets C [6, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][6], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex6(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamWidex5 sets C [5, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][5], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex5(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamWidex4 sets C [4, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][4], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex4(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamWidex3 sets C [3, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][3], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex3(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamWidex2 sets C [2, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][2], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex2(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx2StreamWidex1 sets C [1, 16] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][1], b is BF16 [kc][16][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx2StreamWidex1(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
 
 // avx512TileF32x14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
 // multiply-add each. a is [kc][14], b is [kc][32], c is contiguous.
@@ -105,6 +189,69 @@ func avx512TileF32x1(kc int, a, b, c unsafe.Pointer, acc int)
 //go:noescape
 func avx512TileF32x1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
 
+// avx512StreamF32x14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][14], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x14(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x12 sets C [12, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][12], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x12(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x10 sets C [10, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][10], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x10(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x8 sets C [8, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][8], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x8(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x6 sets C [6, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][6], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x6(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x4 sets C [4, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][4], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x4(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x3 sets C [3, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][3], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x3(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x2 sets C [2, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][2], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x2(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamF32x1 sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … in one fused
+// multiply-add each. a is [kc][1], b is [kc][32], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamF32x1(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
 // avx512TileWidex14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
 // fused multiply-add each. a is F32 [2·kc][14], b is BF16 [kc][32][2], c is contiguous.
 //
@@ -141,6 +288,69 @@ func avx512TileWidex1(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx512TileWidex1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
+// avx512StreamWidex14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][14], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex14(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex12 sets C [12, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][12], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex12(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex10 sets C [10, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][10], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex10(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex8 sets C [8, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][8], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex8(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex6 sets C [6, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][6], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex6(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex4 sets C [4, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][4], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex4(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex3 sets C [3, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][3], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex3(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex2 sets C [2, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][2], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex2(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamWidex1 sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for k = 0, 1, … < 2·kc in one
+// fused multiply-add each. a is F32 [2·kc][1], b is BF16 [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamWidex1(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
 
 // avx512TileDotx14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
 // VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][14][2], b is BF16
@@ -184,6 +394,78 @@ func avx512TileDotx1(kc int, a, b, c unsafe.Pointer, acc int)
 //
 //go:noescape
 func avx512TileDotx1Twin(kc int, a, b, c unsafe.Pointer, acc, bs, cs int)
+
+// avx512StreamDotx14 sets C [14, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][14][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx14(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx12 sets C [12, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][12][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx12(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx10 sets C [10, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][10][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx10(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx8 sets C [8, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][8][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx8(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx6 sets C [6, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][6][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx6(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx4 sets C [4, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][4][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx4(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx3 sets C [3, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][3][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx3(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx2 sets C [2, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][2][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx2(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
+
+// avx512StreamDotx1 sets C [1, 32] = Σₖ A[k]·B[k], or adds the sum to C with acc, for pairs of k = 0, 1, … < kc, by
+// VDPBF16PS: the odd k of a pair before the even one. a is BF16 [kc][1][2], b is BF16
+// [kc][32][2], c is contiguous.
+// With each group it fetches step bytes of memory, from ahead on, into the first cache.
+//
+//go:noescape
+func avx512StreamDotx1(kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int)
 
 // avx512MulNNF32x12x2 adds A·B to C [12, 32], or sets C to it where acc is 0, for k > 0 in order, in one fused
 // multiply-add each.

@@ -41,6 +41,8 @@ type gemmKernels struct {
 	wide tiles // A F32, B pairs of BF16
 	dot  tiles // A and B pairs of BF16; only with pairs
 
+	streams [3]streamTiles // of few rows, for f32, wide and dot; none: nil
+
 	copyRows   rowsKernel // dwords
 	widenRows  rowsKernel // BF16 to F32
 	narrowRows rowsKernel // F32 to BF16

@@ -55,6 +55,10 @@ func (b *Backend) Linear(ys []compute.Tensor, x compute.Tensor, ws []compute.Wei
 	}
 	g := &b.k.gemm
 	fa, fb, block, kernels := g.formsOf(x.DType, x.DType)
+	if s := g.streamsOf(kernels); s != nil && x.Rows > 1 && x.Rows <= fewRows {
+		b.linearFew(ys, x, ws, acc, s, fa, fb, block)
+		return
+	}
 	b.begin()
 	mark := b.scratch.used
 	a := matrixOf(x, true)

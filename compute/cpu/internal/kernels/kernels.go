@@ -15,6 +15,9 @@ func GEMM() []*asm.Func {
 			all = append(all, t.Func(mr))
 		}
 		all = append(all, t.Twin())
+		for _, mr := range t.Stream {
+			all = append(all, t.StreamFunc(mr))
+		}
 	}
 	for _, p := range Products() {
 		for _, mr := range ProductHeights() {

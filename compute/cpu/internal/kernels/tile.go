@@ -20,12 +20,14 @@ type Tile struct {
 	Kind    Kind
 	Bytes   int   // of a vector
 	Heights []int // mr, the largest first
+	Stream  []int // mr of the kernels for few rows
 }
 
 // Tiles is all families.
 func Tiles() []Tile {
 	avx2, avx512 := []int{6, 4, 2, 1}, []int{14, 8, 4, 2, 1}
-	return []Tile{{F32, 32, avx2}, {Wide, 32, avx2}, {F32, 64, avx512}, {Wide, 64, avx512}, {Dot, 64, avx512}}
+	few2, few512 := []int{6, 5, 4, 3, 2, 1}, []int{14, 12, 10, 8, 6, 4, 3, 2, 1}
+	return []Tile{{F32, 32, avx2, few2}, {Wide, 32, avx2, few2}, {F32, 64, avx512, few512}, {Wide, 64, avx512, few512}, {Dot, 64, avx512, few512}}
 }
 
 // Name is the kernel's for one height.
@@ -35,16 +37,26 @@ func (t Tile) Name(mr int) string {
 
 // Func is the kernel for one height. With 2·mr accumulators, 2 vectors of B and one of A in
 // registers, a step is mr broadcasts and 2·mr multiply-adds.
-func (t Tile) Func(mr int) *asm.Func { return t.program(mr, 1) }
+func (t Tile) Func(mr int) *asm.Func { return t.program(mr, 1, false) }
 
 // Twin is the kernel of one row and two panels of B: with one, each multiply-add would wait for the
 // last. The second panel lies bs bytes behind the first, its tile cs bytes.
-func (t Tile) Twin() *asm.Func { return t.program(1, 2) }
+func (t Tile) Twin() *asm.Func { return t.program(1, 2, false) }
 
 // TwinName is its name.
 func (t Tile) TwinName() string { return t.Name(1) + "Twin" }
 
-func (t Tile) program(mr, panels int) *asm.Func {
+// StreamFunc is the kernel for few rows, where B comes from memory: it fetches step bytes at ahead
+// with every group, so that the next block of B arrives while this one is multiplied, by however
+// many tiles.
+func (t Tile) StreamFunc(mr int) *asm.Func { return t.program(mr, 1, true) }
+
+// StreamName is its name.
+func (t Tile) StreamName(mr int) string {
+	return name(t.Bytes, fmt.Sprintf("Stream%sx%d", [...]string{"F32", "Wide", "Dot"}[t.Kind], mr))
+}
+
+func (t Tile) program(mr, panels int, stream bool) *asm.Func {
 	nv := 2 * panels
 	nr := 2 * t.Bytes / 4
 	doc := [...]string{
@@ -56,6 +68,10 @@ func (t Tile) program(mr, panels int) *asm.Func {
 	if panels == 2 {
 		f = asm.New(t.TwinName(), "kc int, a, b, c unsafe.Pointer, acc, bs, cs int",
 			fmt.Sprintf(doc, t.TwinName(), mr, nr)+"\nIt does so for two panels: the second b lies bs bytes behind the first, the second c cs bytes.")
+	}
+	if stream {
+		f = asm.New(t.StreamName(mr), "kc int, a, b, c unsafe.Pointer, acc int, ahead unsafe.Pointer, step int",
+			fmt.Sprintf(doc, t.StreamName(mr), mr, nr)+"\nWith each group it fetches step bytes of memory, from ahead on, into the first cache.")
 	}
 	v := func(n int) asm.Vec { return asm.Vec{Bytes: t.Bytes, N: n} }
 	sum := func(i, j int) asm.Vec { return v(i*nv + j) }
@@ -72,6 +88,10 @@ func (t Tile) program(mr, panels int) *asm.Func {
 		f.Load("bs", asm.R9)
 		f.Load("cs", asm.R10)
 	}
+	if stream {
+		f.Load("ahead", asm.R11)
+		f.Load("step", asm.R12)
+	}
 	// place is vector v of a row: of the first panel, then of the second.
 	place := func(base, index asm.Reg, row, v int) asm.Mem {
 		m := asm.At(base, (row*2+v%2)*t.Bytes)
@@ -83,7 +103,7 @@ func (t Tile) program(mr, panels int) *asm.Func {
 	for i := range mr * nv {
 		zero(f, v(i))
 	}
-	if mr > 4 { // many tiles: c has left the first cache since the last block of K
+	if mr > 4 && !stream { // many tiles: c has left the first cache since the last block of K
 		for line := 0; line < mr*2*t.Bytes; line += 64 {
 			f.Op("PREFETCHT0", asm.At(asm.DI, line))
 		}
@@ -106,7 +126,13 @@ func (t Tile) program(mr, panels int) *asm.Func {
 	}
 	step := func(u int) {
 		at := func(j int) asm.Mem { return place(asm.BX, asm.R9, u, j) }
-		if mr <= 4 { // few rows: b comes from memory
+		switch {
+		case stream:
+			for line := 0; line < 2*t.Bytes; line += 64 {
+				f.Op("PREFETCHT0", asm.At(asm.R11, line))
+			}
+			f.Op("ADDQ", asm.R12, asm.R11)
+		case mr <= 4: // few rows: b comes from memory
 			for p := range panels {
 				ahead := at(2 * p)
 				ahead.Disp += 1024
