@@ -92,9 +92,10 @@ type Heads struct {
 	Scale  float32 // of the scores, usually 1/√Dim
 }
 
-// Cache holds one layer's keys and values by page: position p of a sequence lies in row
-// Pages[p / PageTokens]·PageTokens + p mod PageTokens of K and V [pages·PageTokens, KV·Dim] act.
-// Keys are rotated already.
+// Cache holds one layer's keys and values by page: position p of a sequence lies in page
+// Pages[p / PageTokens], which is PageTokens rows of K and V [pages·PageTokens, KV·Dim] act. How keys
+// and values lie within their page is the device's affair, which WriteKV, AttentionPaged and
+// CopyPages agree on for one PageTokens. Keys are rotated already.
 type Cache struct {
 	K, V       Tensor
 	PageTokens int

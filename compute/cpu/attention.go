@@ -90,7 +90,8 @@ type attentionJob struct {
 	y, q       view
 	lse        view // absent: not wanted
 	keys, vals view
-	pageTokens int // 0: keys and values lie in the batch
+	pageTokens int  // 0: keys and values lie in the batch
+	across     bool // pages hold keys transposed
 }
 
 func (j *attentionJob) do(thread, item int) {
@@ -109,8 +110,12 @@ func (j *attentionJob) do(thread, item int) {
 			break
 		}
 		j.limits(s, t, block*blockKeys, n)
-		j.transposeKeys(s, head, n)
-		j.k.mulNN[compute.F32](rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+		if j.across {
+			j.scorePages(s, head, rows)
+		} else {
+			j.transposeKeys(s, head, n)
+			j.k.mulNN[compute.F32](rows, parts(n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+		}
 		j.k.softmaxBlock(rows, parts(n, 8), s.s, blockStride, &s.state[0], j.h.Scale)
 		for i := range rows {
 			if a := s.state[i].alpha; acc == 1 && a != 1 {

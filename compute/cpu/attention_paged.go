@@ -18,24 +18,48 @@ func chunkPlan(op string, p compute.Plan, c compute.Cache) *plan {
 	return pl
 }
 
+// keysAcross reports whether the pages of c hold their keys transposed, [KV·Dim, PageTokens]: then
+// the scores of a page are a product that reads it as it lies. Blocks of keys must begin at whole
+// panels of the product, so pages of other sizes hold keys row by row, as values always lie.
+func keysAcross(c compute.Cache) bool { return c.PageTokens%16 == 0 && c.K.Stride == c.K.Cols }
+
 // writeKVJob is cut into tiles.
 type writeKVJob struct {
 	p                *plan
 	cacheK, cacheV   view
 	k, v             view
 	pageTokens, page int
+	across           bool
 }
 
 func (j *writeKVJob) do(_, item int) {
 	t := &j.p.tiles[item]
 	var buffer [tileTokens]run
-	at, size := 0, j.k.cols*j.k.dt.Size()
+	at, size := int(t.token), j.k.cols*j.k.dt.Size()
 	for _, r := range j.p.pageRuns(buffer[:0], t.segment, int(t.pos), int(t.pos+t.tokens), j.pageTokens, j.page) {
-		for i := range r.n {
-			copyBytes(j.cacheK.row(r.row+i), j.k.row(int(t.token)+at), size)
-			copyBytes(j.cacheV.row(r.row+i), j.v.row(int(t.token)+at), size)
+		for row := r.row; row < r.row+r.n; row++ {
+			if j.across {
+				off := row % j.pageTokens
+				scatter(j.k.dt, j.cacheK.at(row-off, off), j.pageTokens, j.k.row(at), j.k.cols)
+			} else {
+				copyBytes(j.cacheK.row(row), j.k.row(at), size)
+			}
+			copyBytes(j.cacheV.row(row), j.v.row(at), size)
 			at++
 		}
+	}
+}
+
+// scatter copies n elements at src to dst, stride elements apart.
+func scatter(dt compute.DType, dst unsafe.Pointer, stride int, src unsafe.Pointer, n int) {
+	if dt == compute.BF16 {
+		for i, x := range unsafe.Slice((*uint16)(src), n) {
+			*(*uint16)(unsafe.Add(dst, 2*i*stride)) = x
+		}
+		return
+	}
+	for i, x := range unsafe.Slice((*uint32)(src), n) {
+		*(*uint32)(unsafe.Add(dst, 4*i*stride)) = x
 	}
 }
 
@@ -43,12 +67,36 @@ func copyBytes(dst, src unsafe.Pointer, n int) {
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
 }
 
+// scorePages sets s.s to the products of the tile's queries and the block's keys, from pages that
+// hold them transposed. What it leaves behind the block's end is nobody's.
+func (j *attentionJob) scorePages(s *tileScratch, head, rows int) {
+	dt, dim, pt := j.keys.dt, j.h.Dim, j.pageTokens
+	ld, stride := paddedDim(dim)*4, pt*dt.Size()
+	// Many rows read keys many times: they are widened once.
+	widen := dt != compute.F32 && rows > 12
+	for _, r := range s.runs {
+		for i, n := 0, 0; i < r.n; i += n {
+			off := (r.row + i) % pt
+			n = min(pt-off, r.n-i)
+			keys, at := j.keys.at(r.row+i-off, head*dim*pt+off), 4*(r.at+i)
+			if widen {
+				j.k.widenRows[dt](dim, n, unsafe.Add(s.kt, at), blockStride, keys, stride)
+			} else {
+				j.k.mulNN[dt](rows, parts(n, 16), dim, s.q, ld, keys, stride, unsafe.Add(s.s, at), blockStride, 0)
+			}
+		}
+	}
+	if last := s.runs[len(s.runs)-1]; widen {
+		j.k.mulNN[compute.F32](rows, parts(last.at+last.n, 16), dim, s.q, ld, s.kt, blockStride, s.s, blockStride, 0)
+	}
+}
+
 // WriteKV stores a chunk's keys and values in the cache; see compute.Backend.
 func (b *Backend) WriteKV(c compute.Cache, k, v compute.Tensor, p compute.Plan) {
 	pl := chunkPlan("WriteKV", p, c)
 	compute.CheckWriteKV(c, k, v, pl.layout.Tokens())
 	j := &b.vector.writeKV
-	*j = writeKVJob{pl, b.view(c.K), b.view(c.V), b.view(k), b.view(v), c.PageTokens, c.K.Rows / c.PageTokens}
+	*j = writeKVJob{pl, b.view(c.K), b.view(c.V), b.view(k), b.view(v), c.PageTokens, c.K.Rows / c.PageTokens, keysAcross(c)}
 	b.pool.run(len(pl.tiles), j)
 }
 
@@ -60,7 +108,7 @@ func (b *Backend) AttentionPaged(y, q compute.Tensor, c compute.Cache, h compute
 	b.scratch.reset()
 	j := &b.vector.attention
 	*j = attentionJob{k: &b.k.vector, tiles: b.takeTiles(h, false), p: pl, h: h,
-		y: b.view(y), q: b.view(q), keys: b.view(c.K), vals: b.view(c.V), pageTokens: c.PageTokens}
+		y: b.view(y), q: b.view(q), keys: b.view(c.K), vals: b.view(c.V), pageTokens: c.PageTokens, across: keysAcross(c)}
 	b.pool.run(len(pl.tiles)*h.KV, j)
 }
 
