@@ -5,10 +5,11 @@ import "github.com/seed-8780d58e/spin/compute"
 type embedJob struct {
 	x, ids view
 	w      *weight
+	per    int // rows of an item
 }
 
 func (j *embedJob) do(_, item int) {
-	from, to := part(item, rowsPerItem, j.x.rows)
+	from, to := part(item, j.per, j.x.rows)
 	for r := from; r < to; r++ {
 		j.w.row(j.x.floats(r), j.ids.int(r))
 	}
@@ -18,8 +19,8 @@ func (j *embedJob) do(_, item int) {
 func (b *Backend) Embed(x compute.Tensor, w compute.Weight, ids compute.Tensor) {
 	compute.CheckEmbed(x, w, ids)
 	j := &b.vector.embed
-	*j = embedJob{b.view(x), b.view(ids), b.weightOf(w)}
-	b.pool.run(parts(x.Rows, rowsPerItem), j)
+	*j = embedJob{b.view(x), b.view(ids), b.weightOf(w), b.rowItems(x.Rows)}
+	b.pool.run(parts(x.Rows, j.per), j)
 }
 
 // embedBackwardJob is cut into columns: each keeps the order of the rows.

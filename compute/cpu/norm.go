@@ -11,10 +11,11 @@ type normJob struct {
 	k                    *vectorKernels
 	y, rstd, x, delta, w view
 	eps                  float32
+	per                  int // rows of an item
 }
 
 func (j *normJob) do(_, item int) {
-	from, to := part(item, rowsPerItem, j.x.rows)
+	from, to := part(item, j.per, j.x.rows)
 	n := j.x.cols
 	for r := from; r < to; r++ {
 		var sum float32
@@ -33,8 +34,8 @@ func (j *normJob) do(_, item int) {
 func (b *Backend) AddRMSNorm(y, rstd, x, delta, w compute.Tensor, eps float32) {
 	compute.CheckAddRMSNorm(y, rstd, x, delta, w)
 	j := &b.vector.norm
-	*j = normJob{&b.k.vector, b.view(y), b.view(rstd), b.view(x), b.view(delta), b.view(w), eps}
-	b.pool.run(parts(x.Rows, rowsPerItem), j)
+	*j = normJob{&b.k.vector, b.view(y), b.view(rstd), b.view(x), b.view(delta), b.view(w), eps, b.rowItems(x.Rows)}
+	b.pool.run(parts(x.Rows, j.per), j)
 }
 
 type normBackwardJob struct {

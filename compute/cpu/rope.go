@@ -7,10 +7,11 @@ type ropeJob struct {
 	x, pos, cos, sin view
 	dim              int
 	sign             float32
+	per              int // rows of an item
 }
 
 func (j *ropeJob) do(_, item int) {
-	from, to := part(item, rowsPerItem, j.x.rows)
+	from, to := part(item, j.per, j.x.rows)
 	half, rotate := j.dim/2, j.k.rotate[j.x.dt]
 	for r := from; r < to; r++ {
 		pos := j.pos.index(r, j.cos.rows)
@@ -25,9 +26,9 @@ func (j *ropeJob) do(_, item int) {
 func (b *Backend) RoPE(x, pos, cos, sin compute.Tensor, headDim int, inverse bool) {
 	compute.CheckRoPE(x, pos, cos, sin, headDim)
 	j := &b.vector.rope
-	*j = ropeJob{&b.k.vector, b.view(x), b.view(pos), b.view(cos), b.view(sin), headDim, 1}
+	*j = ropeJob{&b.k.vector, b.view(x), b.view(pos), b.view(cos), b.view(sin), headDim, 1, b.rowItems(x.Rows)}
 	if inverse {
 		j.sign = -1
 	}
-	b.pool.run(parts(x.Rows, rowsPerItem), j)
+	b.pool.run(parts(x.Rows, j.per), j)
 }

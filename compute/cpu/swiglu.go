@@ -5,10 +5,11 @@ import "github.com/seed-8780d58e/spin/compute"
 type swigluJob struct {
 	k           *vectorKernels
 	y, gate, up view
+	per         int // rows of an item
 }
 
 func (j *swigluJob) do(_, item int) {
-	from, to := part(item, rowsPerItem, j.y.rows)
+	from, to := part(item, j.per, j.y.rows)
 	for r := from; r < to; r++ {
 		j.k.swiglu[j.y.dt](j.y.cols, j.y.row(r), j.gate.row(r), j.up.row(r))
 	}
@@ -18,8 +19,8 @@ func (j *swigluJob) do(_, item int) {
 func (b *Backend) SwiGLU(y, gate, up compute.Tensor) {
 	compute.CheckSwiGLU(y, gate, up)
 	j := &b.vector.swiglu
-	*j = swigluJob{&b.k.vector, b.view(y), b.view(gate), b.view(up)}
-	b.pool.run(parts(y.Rows, rowsPerItem), j)
+	*j = swigluJob{&b.k.vector, b.view(y), b.view(gate), b.view(up), b.rowItems(y.Rows)}
+	b.pool.run(parts(y.Rows, j.per), j)
 }
 
 type swigluBackwardJob struct {

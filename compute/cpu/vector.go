@@ -68,7 +68,8 @@ type vectorJobs struct {
 	tiles          []tileScratch // [threads]
 }
 
-// Items of work. Elementwise operations are cut into items of rowsPerItem rows; sums over rows into
+// Items of work. Elementwise operations are cut into items of rowsPerItem rows, or of fewer where all
+// threads would not have some; sums over rows into
 // chunks of chunkRows rows, whose sums are then added up in their order. Both borders are row
 // numbers, whatever the number of threads.
 const (
@@ -76,6 +77,11 @@ const (
 	chunkRows   = 32
 	columns     = 256 // where the order is over rows, items are blocks of this many columns
 )
+
+// rowItems is the rows of an item of an elementwise operation.
+func (b *Backend) rowItems(rows int) int {
+	return max(min(rows/(4*b.pool.threads), rowsPerItem), 1)
+}
 
 // part is item i of n when items have size elements each.
 func part(i, size, n int) (from, to int) { return i * size, min((i+1)*size, n) }
