@@ -13,8 +13,8 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/model"
 )
 
-// smollm2 loads the default model, which `make model` fetches.
-func smollm2(b *testing.B, dt compute.DType) *model.Model {
+// smollm2 loads the default model, which `make model` fetches, on a CPU that wrap may wrap.
+func smollm2(b *testing.B, dt compute.DType, wrap ...func(compute.Device) compute.Device) *model.Model {
 	b.Helper()
 	dir := os.Getenv("SPIN_CACHE")
 	if dir == "" {
@@ -37,7 +37,11 @@ func smollm2(b *testing.B, dt compute.DType) *model.Model {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := model.New(dev, dev.NewBackend(), cfg, c, model.Options{DType: dt, MaxContext: 512})
+	var on compute.Device = dev
+	for _, w := range wrap {
+		on = w(on)
+	}
+	m, err := model.New(on, dev.NewBackend(), cfg, c, model.Options{DType: dt, MaxContext: 512})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -53,24 +57,12 @@ func BenchmarkDecode(b *testing.B) {
 		for _, batch := range []int{1, 8, 32} {
 			b.Run(fmt.Sprintf("%s/batch=%d", dt, batch), func(b *testing.B) {
 				const prompt, fresh, page = 128, 64, 32
-				d := m.NewDecoder(model.DecoderConfig{Rows: max(256, batch), Sequences: batch, Pages: batch * (prompt + fresh + page) / page, PageTokens: page})
+				d := m.NewDecoder(model.DecoderConfig{Rows: batch * prompt, Sequences: batch, Pages: batch * (prompt + fresh + page) / page, PageTokens: page})
 				defer d.Free()
 				tokens := 0
 				for b.Loop() {
 					b.StopTimer()
-					e := engine.New(d)
-					for i := range batch {
-						r := &engine.Request{ID: fmt.Sprint(i), Draws: 1, MaxNew: fresh, Temperature: 1, TopP: 1, Seed: 1, Index: uint32(i)}
-						for t := range prompt {
-							r.Prompt = append(r.Prompt, int32(1000+(i*7919+t*104729)%40000))
-						}
-						if err := e.Submit(r); err != nil {
-							b.Fatal(err)
-						}
-					}
-					for e.Stats().PromptTokens < batch*prompt {
-						step(b, e)
-					}
+					e := ready(b, d, batch, prompt, fresh)
 					b.StartTimer()
 					before := e.Stats().SampledTokens
 					for !e.Idle() {
