@@ -106,7 +106,7 @@ func trialTrainers(t *testing.T, bin binaries, spec run.Spec, want result) strin
 	after := []time.Duration{time.Since(began)}
 	// It plays half of the first iteration, woken rival beside it, and is killed there.
 	generator.once = true
-	generator.dieAt(fault.GeneratorGame + ":12")
+	generator.dieAt(fault.GeneratorGame + ":16") // of 14 to train on and 6 more: three steps' are there, the iteration's are not
 	generator.start()
 	first.signal(syscall.SIGCONT)
 	generator.waitHit()
