@@ -38,7 +38,7 @@ run: build model answers clickhouse
 	bin/spin run $(ARGS)
 
 test: model answers clickhouse
-	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test ./...
+	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 20m ./...
 
 test-long: test
 	SPIN_MODEL_REQUIRED=1 SPIN_CHDB_REQUIRED=1 $(GO) test -timeout 60m \

@@ -24,8 +24,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/run"
 )
 
-// What trialRate plays: games a second from so many generators, in iterations, each of which is purged
-// when the one after the next begins, as a trainer does.
+// What trialRate plays: games a second from so many generators, in iterations. Nothing is purged meanwhile.
 const (
 	ratePlayers, rateIterations = 64, 10
 	rateTask                    = 8 // games of a task, published together as a generator does
