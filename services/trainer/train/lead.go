@@ -56,6 +56,7 @@ func (l *lead) play(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	defer l.saver.close()
 	if err := l.bus.OpenQueue(ctx, id); err != nil {
 		return err
 	}

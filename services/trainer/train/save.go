@@ -31,8 +31,8 @@ type cursor struct {
 }
 
 // saved is the value of save.<run>: all that a trainer needs to go on in the middle of a stage with the
-// same bits. Its files are named before they are in the blob store, so that none is left there for
-// nothing, and those of the save before it go when it stands.
+// same bits. Its files are named before they are in the blob store and until they have left it, so that
+// none stays there for nothing whenever a trainer is killed; those of a save go when the next one stands.
 type saved struct {
 	Trainer   string    `json:"trainer"` // who leads: taking over is to write this, and fences off who led
 	Stage     run.Stage `json:"stage,omitempty"`
@@ -44,6 +44,7 @@ type saved struct {
 	Files     []savedFile `json:"files,omitempty"`   // Learner.State as safetensors; none: nothing to go on from
 	Journal   []savedFile `json:"journal,omitempty"` // steps up to the cursor that the broker had not taken
 	Writing   []savedFile `json:"writing,omitempty"` // of the next save, on their way into the store
+	Dropped   []savedFile `json:"dropped,omitempty"` // of earlier saves: whoever wrote this deletes them, or its successor
 	At        time.Time   `json:"at"`
 }
 
@@ -60,7 +61,11 @@ func (s saved) of(t *turn) bool {
 	return len(s.Files) > 0 && s.Stage == t.Stage && s.Iteration == t.Number && s.Opponent == t.Opponent
 }
 
-func (s saved) all() []savedFile { return slices.Concat(s.Files, s.Journal, s.Writing) }
+// live are the files that must be in the store.
+func (s saved) live() []savedFile { return slices.Concat(s.Files, s.Journal, s.Writing) }
+
+// all are the files that may be in the store.
+func (s saved) all() []savedFile { return append(s.live(), s.Dropped...) }
 
 // How often to save where the run does not say.
 const (
@@ -80,7 +85,8 @@ type saver struct {
 	now      saved // as it stands in the bucket
 
 	busy  chan error // of the save under way; nil: none is
-	next  time.Time  // when one is due by time
+	drop  context.CancelFunc
+	next  time.Time // when one is due by time
 	spent time.Duration
 }
 
@@ -105,20 +111,26 @@ func (l *lead) openSaver(ctx context.Context) (*saver, error) {
 
 // swap replaces the record, and deletes the files that only the old one named.
 func (s *saver) swap(ctx context.Context, next saved) error {
-	old := s.now
+	next.Dropped = nil
+	live := next.live()
+	for _, f := range s.now.all() {
+		if !slices.Contains(live, f) {
+			next.Dropped = append(next.Dropped, f)
+		}
+	}
 	revision, err := s.state.Swap(ctx, saveKey(s.run), next, s.revision)
 	if err != nil {
 		return err
 	}
 	s.now, s.revision = next, revision
-	keep := next.all()
-	for _, f := range old.all() {
-		if !slices.Contains(keep, f) {
-			if err := s.lead.blobs.Delete(ctx, f.SHA256); err != nil { // `spin rm` sweeps it
-				s.lead.log.Warn().Err(err).Msg("delete an old save")
-			}
+	left := s.now.Dropped[:0]
+	for _, f := range next.Dropped {
+		if err := s.lead.blobs.Delete(ctx, f.SHA256); err != nil { // the next swap tries again
+			s.lead.log.Warn().Err(err).Msg("delete an old save")
+			left = append(left, f)
 		}
 	}
+	s.now.Dropped = left
 	return nil
 }
 
@@ -165,7 +177,7 @@ func (s *saver) start(ctx context.Context, t *turn, learner *Learner, at cursor,
 	s.lead.cfg.Metrics.SaveStall.Add(took.Seconds())
 	s.next = time.Now().Add(max(saveSeldom, saveShare*took))
 	s.busy = make(chan error, 1)
-	ctx = context.WithoutCancel(ctx)
+	ctx, s.drop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		err := errors.Join(s.store(ctx, next, files), os.RemoveAll(dir))
 		if err == nil {
@@ -303,6 +315,19 @@ func (s *saver) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// close drops the save under way. Nothing is stored any more when it returns: whoever leads next deletes
+// what the record names, and must not do so before it is there.
+func (s *saver) close() {
+	if s.busy == nil {
+		return
+	}
+	s.drop()
+	if err := <-s.busy; err != nil {
+		s.lead.log.Warn().Err(err).Str("run", s.run).Msg("left in the middle of a save: the run goes on from the one before")
+	}
+	s.busy = nil
 }
 
 // ended looks at how a save went. Only that the run is somebody else's ends training.
