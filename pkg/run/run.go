@@ -54,6 +54,7 @@ type Run struct {
 	Stage      Stage     `json:"stage"`            // in work
 	Iteration  int       `json:"iteration"`        // in work
 	CreatedAt  time.Time `json:"created_at"`
+	Stop       *Stop     `json:"stop,omitempty"` // nil: its stop rule has not ended it
 	// Fingerprint of the trainer's engine, set by the first one; another engine resumes only when told to.
 	Fingerprint string `json:"fingerprint,omitempty"`
 }

@@ -33,7 +33,7 @@ type Spec struct {
 	Engine     Engine   `json:"engine"`     // arithmetic
 	// MaxMissing is how many games of an iteration may become holes without a person's word.
 	MaxMissing int `json:"max_missing"`
-	// StopWhen lets the trainer wait for the scores of θ_t before it plays iteration t, and end the run early. Not built yet: off.
+	// StopWhen lets the trainer wait for the scores of θ_{t+1} before it plays iteration t+1, and end the run early.
 	StopWhen  StopWhen  `json:"stop_when"`
 	Control   string    `json:"control"`   // none, or sft: fine-tuning that goes on for as many tokens, beside the result
 	Retention Retention `json:"retention"` // (how) of checkpoints
@@ -119,17 +119,6 @@ type Engine struct {
 	Memory      Bytes    `json:"memory"`       // (how) for activations; 0: what the machine has. Decides only what is recomputed
 	Engines     []string `json:"engines"`      // fingerprints whose games are taken; empty: the trainer's own
 }
-
-// StopWhen ends a run before its last iteration; each rule is off at its zero value.
-type StopWhen struct {
-	// NoGain: the held-out human NLL of θ_{t+1} is not below θ_t's by more than its standard error.
-	NoGain bool `json:"no_gain"`
-	// AccuracyBelow: the held-out accuracy of an iteration is under this, that is, the opponent can't be told from the human.
-	AccuracyBelow float64 `json:"accuracy_below"`
-}
-
-// Waits reports whether the trainer has to wait for scores.
-func (s StopWhen) Waits() bool { return s != StopWhen{} }
 
 // Retention says which checkpoints are kept.
 type Retention struct {

@@ -97,7 +97,7 @@ func TestParseRefuses(t *testing.T) {
 		{"size", "engine: {memory: 4GB}\n", "4GB"},
 		{"stop without figures", "data: {heldout: 0}\nstop_when: {no_gain: true}\n", "needs held-out prompts"},
 		{"digest", "model: {sha256: abc}\n", "model.sha256"},
-		{"stopping early", "stop_when: {no_gain: true}\n", "stop_when: stopping early is not built yet"},
+		{"a share", "stop_when: {accuracy_below: 55}\n", "stop_when.accuracy_below is 55: want 0 to 1"},
 	} {
 		_, err := Parse("run.yaml", []byte(c.text))
 		if err == nil {

@@ -92,7 +92,6 @@ func (s Spec) Validate() error {
 
 	s.validateSFT(r)
 	s.validateSPIN(r)
-	s.validateBuilt(r)
 
 	r.within("lora.rank", s.LoRA.Rank, 0, 4096)
 	if s.LoRA.Rank > 0 {
@@ -104,11 +103,6 @@ func (s Spec) Validate() error {
 	r.that(s.Engine.MicroTokens >= most, "engine.micro_tokens is %d: want %d or more, the longest game (prompt, human answer, draws)", s.Engine.MicroTokens, most)
 	r.that(s.Engine.Memory >= 0, "engine.memory is %d: want 0 or more", int64(s.Engine.Memory))
 	return r.err
-}
-
-// validateBuilt refuses what no trainer does yet: a setting is never passed over in silence.
-func (s Spec) validateBuilt(r *rules) {
-	r.that(!s.StopWhen.Waits(), "stop_when: stopping early is not built yet, leave it out")
 }
 
 func (s Spec) validateSFT(r *rules) {

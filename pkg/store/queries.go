@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -88,6 +89,36 @@ func (s *Store) Compare(ctx context.Context, run, split string, n int) ([]Answer
 func (s *Store) Checkpoints(ctx context.Context, run string) ([]Checkpoint, error) {
 	var out []Checkpoint
 	return out, s.list(ctx, &out, "SELECT * FROM checkpoints FINAL WHERE run_id = {run:String} ORDER BY created_at, iteration", clickhouse.Named("run", run))
+}
+
+// Best is a row of the view best_checkpoint.
+type Best struct {
+	RunID         string   `ch:"run_id"`
+	Phase         string   `ch:"phase"`
+	Iteration     uint32   `ch:"iteration"`
+	WeightsSHA256 string   `ch:"weights_sha256"`
+	NLL           float64  `ch:"nll"` // held out, nats per token, with its 95 % interval
+	NLLLow        float64  `ch:"nll_low"`
+	NLLHigh       float64  `ch:"nll_high"`
+	URI           string   `ch:"uri"`
+	Files         []string `ch:"files"`
+	FileSHA256s   []string `ch:"file_sha256s"`
+}
+
+// ErrNotFound says that what was asked for is not recorded.
+var ErrNotFound = errors.New("not recorded")
+
+// Best is the run's checkpoint with the lowest held-out human NLL. ErrNotFound: none is measured.
+func (s *Store) Best(ctx context.Context, run string) (Best, error) {
+	var out []Best
+	err := s.list(ctx, &out, "SELECT * FROM best_checkpoint WHERE run_id = {run:String}", clickhouse.Named("run", run))
+	if err != nil {
+		return Best{}, err
+	}
+	if len(out) == 0 || len(out[0].Files) != len(out[0].FileSHA256s) {
+		return Best{}, fmt.Errorf("best checkpoint of run %s: %w", run, ErrNotFound)
+	}
+	return out[0], nil
 }
 
 // Events are the newest n events of the run, the worst first.

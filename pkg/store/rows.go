@@ -25,6 +25,8 @@ type Run struct {
 	CreatedAt   time.Time  `ch:"created_at"`
 	FinishedAt  *time.Time `ch:"finished_at"`
 	Revision    uint64     `ch:"revision"`
+	Played      uint32     `ch:"played"`
+	StopReason  string     `ch:"stop_reason"`
 }
 
 // Iteration is a row of iterations.
@@ -217,6 +219,8 @@ type Score struct {
 	Seconds        float64   `ch:"seconds"`
 	CreatedAt      time.Time `ch:"created_at"`
 	Revision       uint64    `ch:"revision"`
+	Low            float64   `ch:"low"`
+	High           float64   `ch:"high"`
 }
 
 // Event is a row of events.

@@ -34,7 +34,7 @@ func play(run, who string, when time.Time) *store.Batch {
 	at, r := stamp()
 	end := at.Add(time.Minute)
 	b.Runs = append(b.Runs, store.Run{RunID: run, Name: who, Model: "smol", BaseSHA256: weights(99), Seed: 7, Spec: `{"beta":0.1}`, Config: `{"threads":"` + who + `"}`,
-		TemplateID: "t1", Fingerprint: "cpu/avx2/bf16/1", State: "done", Build: who, CreatedAt: at, FinishedAt: &end, Revision: r})
+		TemplateID: "t1", Fingerprint: "cpu/avx2/bf16/1", State: "done", Played: 2, Build: who, CreatedAt: at, FinishedAt: &end, Revision: r})
 	for p := range uint32(6) {
 		_, r := stamp()
 		b.Prompts = append(b.Prompts, store.Prompt{RunID: run, PromptID: fmt.Sprintf("p%d", p), Position: uint64(p), Split: split(p), Prompt: fmt.Sprintf("question %d?", p),
@@ -80,7 +80,8 @@ func play(run, who string, when time.Time) *store.Batch {
 			Bytes: 9, URI: "file:///" + who, Files: []string{"model.safetensors"}, FileSHA256s: []string{weights(7)}, Instance: who, Attempt: 1, CreatedAt: at, Revision: r})
 		for i, metric := range []string{"accuracy", "nll"} {
 			at, r := stamp()
-			b.Scores = append(b.Scores, store.Score{RunID: run, Iteration: t + 1, Phase: "spin", Task: "heldout", Metric: metric, Split: "heldout", Value: 0.5 + float64(i) + 0.25*float64(t), Stderr: 0.1, N: 4, WeightsSHA256: weights(t + 1),
+			value := 0.5 + float64(i) + 0.25*float64(t)
+			b.Scores = append(b.Scores, store.Score{RunID: run, Iteration: t + 1, Phase: "spin", Task: "heldout", Metric: metric, Split: "heldout", Value: value, Stderr: 0.1, Low: value - 0.18, High: value + 0.19, N: 4, WeightsSHA256: weights(t + 1),
 				TaskVersion: "1", HarnessVersion: "1", TemplateID: "t1", Fingerprint: "cpu/avx2/bf16/1", Instance: who, Attempt: 1, Seconds: 1, CreatedAt: at, Revision: r})
 		}
 	}

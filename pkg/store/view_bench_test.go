@@ -41,6 +41,7 @@ func BenchmarkViews(b *testing.B) {
 		{"generator_throughput", "SELECT * FROM generator_throughput WHERE run_id = 'r' ORDER BY minute"},
 		{"generators", "SELECT * FROM generators WHERE run_id = 'r' AND iteration = 1 ORDER BY tokens_per_s LIMIT 1"},
 		{"score_progress", "SELECT * FROM score_progress WHERE run_id = 'r'"},
+		{"best_checkpoint", "SELECT * FROM best_checkpoint WHERE run_id = 'r'"},
 		{"answers", "SELECT * FROM answers WHERE run_id = 'r' AND prompt_id = '00000123'"},
 		{"answers_page", "SELECT * FROM answers WHERE run_id = 'r' AND prompt_id IN (SELECT prompt_id FROM prompts WHERE run_id = 'r' AND split = 'heldout' ORDER BY position LIMIT 8)"},
 		{"lineage", "SELECT * FROM lineage WHERE run_id = 'r' AND iteration = 1 AND prompt_id = '00000123'"},

@@ -10,27 +10,34 @@ import (
 // answers are measures of what an opponent said, beside what people said to the same prompts. They
 // need no model: the games hold everything.
 //
-//   - length, length_real: tokens; finished, finished_real: share that ends with the end of turn
+//   - length, length_real: tokens; length_gap: by how many tokens a draw is longer than the human answer
+//   - finished, finished_real: share that ends with the end of turn; finished_gap: their difference
 //   - entropy: of the next-token distributions on its own answers, nats per token
-//   - distinct_1, distinct_2: different n-grams of tokens over all of them (arXiv 1510.03055)
+//   - distinct_1 to distinct_3: different n-grams of tokens over all of them (arXiv 1510.03055). They fall
+//     as answers are added, so that they compare only where as many were drawn; no interval
 //   - repetition: share of an answer's 4-grams that the answer has had before
-//   - near_copy: share of draws whose tokens overlap with the human answer by 0.9 or more (Jaccard,
-//     of 3-grams), or that are the human answer: those pairs carry no signal
+//   - copy: share of draws that are the human answer; near_copy: those too whose tokens overlap with it by
+//     0.9 or more (Jaccard, of 3-grams): such pairs carry no signal. The last to be published
 func answers(games []*event.Game) []figure {
-	var length, lengthReal, finished, finishedReal, entropy, entropyTokens, repetition, copies sample
-	grams := [2]map[string]int{{}, {}}
-	for _, g := range games {
+	var length, lengthReal, lengthGap, finished, finishedReal, finishedGap, entropy, repetition, exact, copies tally
+	grams := [3]map[string]int{{}, {}, {}}
+	for i, g := range games {
 		real := g.GetReal()
-		lengthReal = append(lengthReal, float64(len(real.GetTokenIds())))
-		finishedReal = append(finishedReal, share(real.GetFinishReason() == event.FinishReason_FINISH_REASON_STOP))
+		realLength, realFinished := float64(len(real.GetTokenIds())), share(real.GetFinishReason() == event.FinishReason_FINISH_REASON_STOP)
+		lengthReal.add(i, realLength, 1)
+		finishedReal.add(i, realFinished, 1)
 		for _, d := range g.GetDraws() {
 			r := d.GetResponse()
-			n := float64(len(r.GetTokenIds()))
-			length = append(length, n)
-			finished = append(finished, share(r.GetFinishReason() == event.FinishReason_FINISH_REASON_STOP))
-			entropy, entropyTokens = append(entropy, float64(r.GetEntropy())*n), append(entropyTokens, n)
-			repetition = append(repetition, repeated(ngrams(r.GetTokenIds(), 4)))
-			copies = append(copies, share(slices.Equal(real.GetTokenIds(), r.GetTokenIds()) || overlap(ngrams(real.GetTokenIds(), 3), ngrams(r.GetTokenIds(), 3)) >= 0.9))
+			n, ended := float64(len(r.GetTokenIds())), share(r.GetFinishReason() == event.FinishReason_FINISH_REASON_STOP)
+			length.add(i, n, 1)
+			lengthGap.add(i, n-realLength, 1)
+			finished.add(i, ended, 1)
+			finishedGap.add(i, ended-realFinished, 1)
+			entropy.add(i, float64(r.GetEntropy())*n, n)
+			repetition.add(i, repeated(ngrams(r.GetTokenIds(), 4)), 1)
+			same := slices.Equal(real.GetTokenIds(), r.GetTokenIds())
+			exact.add(i, share(same), 1)
+			copies.add(i, share(same || overlap(ngrams(real.GetTokenIds(), 3), ngrams(r.GetTokenIds(), 3)) >= 0.9), 1)
 			for n := range grams {
 				for _, x := range ngrams(r.GetTokenIds(), n+1) {
 					grams[n][x]++
@@ -38,10 +45,12 @@ func answers(games []*event.Game) []figure {
 			}
 		}
 	}
+	b, drawn := newBootstrap(len(games)), len(length.values)
 	return []figure{
-		length.mean("length"), lengthReal.mean("length_real"), finished.mean("finished"), finishedReal.mean("finished_real"),
-		perToken("entropy", entropy, entropyTokens), distinct("distinct_1", grams[0], len(length)), distinct("distinct_2", grams[1], len(length)),
-		repetition.mean("repetition"), copies.mean("near_copy"),
+		length.figure("length", b), lengthReal.figure("length_real", b), lengthGap.figure("length_gap", b),
+		finished.figure("finished", b), finishedReal.figure("finished_real", b), finishedGap.figure("finished_gap", b),
+		entropy.figure("entropy", b), distinct("distinct_1", grams[0], drawn), distinct("distinct_2", grams[1], drawn), distinct("distinct_3", grams[2], drawn),
+		repetition.figure("repetition", b), exact.figure("copy", b), copies.figure("near_copy", b),
 	}
 }
 
@@ -54,6 +63,7 @@ func distinct(metric string, grams map[string]int, n int) figure {
 	f := figure{metric: metric, n: n}
 	if total > 0 {
 		f.value = float64(len(grams)) / float64(total)
+		f.low, f.high = f.value, f.value
 	}
 	return f
 }

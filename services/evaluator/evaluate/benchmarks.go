@@ -96,6 +96,7 @@ func (s *Service) ask(ctx context.Context, m *event.Checkpoint, b bench) error {
 		if math.IsNaN(f.stderr) {
 			f.stderr = 0
 		}
+		f.low, f.high = f.value-1.96*f.stderr, f.value+1.96*f.stderr
 		byMetric[f.metric] = f
 	}
 	last := b.last(m).GetMetric()

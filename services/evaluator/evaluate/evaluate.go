@@ -33,7 +33,7 @@ import (
 const (
 	taskHeldout = "heldout"
 	taskAnswers = "answers"
-	version     = "1"
+	version     = "2"
 )
 
 // errFinal: the run ended before the games that a measure needs were played.
@@ -108,18 +108,45 @@ func (s *Service) Run(ctx context.Context) error {
 	defer measuring.Wait()
 	return s.bus.Read(ctx, bus.ReadConfig{Stream: bus.Checkpoints, Follow: true}, func(d bus.Delivery) error {
 		if m, ok := d.Message.(*event.Checkpoint); ok {
-			for _, work := range []func(context.Context, *event.Checkpoint) error{s.measure, s.benchmarks} {
-				measuring.Go(func() {
-					if err := work(ctx, m); err != nil && !errors.Is(err, errFinal) && ctx.Err() == nil {
-						s.cfg.Metrics.Failures.Inc()
-						s.log.Error().Err(err).Str("run", m.GetRunId()).Uint32("iteration", m.GetIteration()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
-						s.giveUp(m)
-					}
-				})
-			}
+			measuring.Go(func() { s.attend(ctx, m, s.measure, s.awaited) })
+			measuring.Go(func() {
+				s.attend(ctx, m, s.benchmarks, func(context.Context, *event.Checkpoint) bool { return false })
+			})
 		}
 		return nil
 	})
+}
+
+// retryEvery is how often a measure that a run waits for is tried again.
+const retryEvery = 10 * time.Second
+
+// attend works on a checkpoint. What fails is told, and left to the next process; what a run waits for
+// is tried again.
+func (s *Service) attend(ctx context.Context, m *event.Checkpoint, work func(context.Context, *event.Checkpoint) error, again func(context.Context, *event.Checkpoint) bool) {
+	for {
+		err := work(ctx, m)
+		if err == nil || errors.Is(err, errFinal) || ctx.Err() != nil {
+			return
+		}
+		s.cfg.Metrics.Failures.Inc()
+		s.log.Error().Err(err).Str("run", m.GetRunId()).Uint32("iteration", m.GetIteration()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
+		s.tellFailure(ctx, m, err)
+		if !again(ctx, m) {
+			s.giveUp(m)
+			return
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// awaited reports whether the checkpoint's run goes on only when it is measured.
+func (s *Service) awaited(ctx context.Context, m *event.Checkpoint) bool {
+	r, err := s.run(ctx, m.GetRunId())
+	return err == nil && r.Spec.StopWhen.Waits() && !r.Status.Final()
 }
 
 // alone runs f for a checkpoint, unless or until its last score is there, while no other evaluator works
@@ -219,7 +246,7 @@ func answering(r run.Run, m *event.Checkpoint) bool {
 	case event.Phase_PHASE_BASE:
 		return r.Spec.Iterations > 0 && r.Spec.SFT.Epochs == 0
 	case event.Phase_PHASE_SFT, event.Phase_PHASE_SPIN:
-		return int(m.GetIteration()) < r.Spec.Iterations
+		return int(m.GetIteration()) < r.Plays()
 	}
 	return false
 }
@@ -282,7 +309,7 @@ func (s *Service) measureAnswers(ctx context.Context, r run.Run, m *event.Checkp
 		}
 		nll := published.(*event.Score)
 		figures := answers(games)
-		if err := s.checkEntropy(ctx, m, figures, figure{"nll", nll.GetValue(), nll.GetStderr(), int(nll.GetN())}); err != nil {
+		if err := s.checkEntropy(ctx, m, figures, figure{metric: "nll", value: nll.GetValue(), stderr: nll.GetStderr(), n: int(nll.GetN())}); err != nil {
 			return err
 		}
 		return s.publish(ctx, m, taskAnswers, figures, began)
@@ -442,7 +469,7 @@ func (s *Service) publishAs(ctx context.Context, m *event.Checkpoint, what measu
 	}
 	for _, f := range figures {
 		score := score0(m, what.task, f.metric)
-		score.Value, score.Stderr, score.N = f.value, f.stderr, uint64(f.n)
+		score.Value, score.Stderr, score.N, score.Low, score.High = f.value, f.stderr, uint64(f.n), f.low, f.high
 		score.TaskVersion, score.HarnessVersion, score.TemplateId = what.version, what.harness, m.GetTemplateId()
 		score.Shots = what.shots
 		score.Fingerprint = cache.Fingerprint()

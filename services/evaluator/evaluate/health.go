@@ -45,6 +45,18 @@ func (s *Service) checkEntropy(ctx context.Context, m *event.Checkpoint, answers
 	return s.bus.Append(ctx, e, e.Id)
 }
 
+// tellFailure raises an alarm, once for each weights.
+func (s *Service) tellFailure(ctx context.Context, m *event.Checkpoint, cause error) {
+	e := &event.Event{
+		Id: m.GetRunId() + "-not_measured-" + m.GetWeightsSha256()[:16], RunId: m.GetRunId(), Service: "evaluator", Kind: "not_measured", Level: event.Level_LEVEL_ALARM,
+		Iteration: m.GetIteration(), Message: fmt.Sprintf("%s θ_%d is not measured: %.500v", m.GetPhase().Token(), m.GetIteration(), cause),
+		Circumstance: &event.Circumstance{Instance: s.instance, Attempt: 1, CreatedAt: timestamppb.Now()},
+	}
+	if err := s.bus.Append(ctx, e, e.Id); err != nil && ctx.Err() == nil {
+		s.log.Error().Err(err).Str("run", m.GetRunId()).Msg("publish an event")
+	}
+}
+
 // find is the figure of a metric; the zero figure where it is not there.
 func find(figures []figure, metric string) figure {
 	for _, f := range figures {

@@ -1,66 +1,10 @@
 package evaluate
 
 import (
-	"math"
-
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/model"
 	"github.com/seed-8780d58e/spin/pkg/spin"
 )
-
-// figure is one metric with its standard error over n examples.
-type figure struct {
-	metric string
-	value  float64
-	stderr float64
-	n      int
-}
-
-// sample collects one number an example.
-type sample []float64
-
-// mean is the figure of the mean: the standard error is s/√n, 0 with fewer than two examples.
-func (s sample) mean(metric string) figure {
-	f := figure{metric: metric, n: len(s)}
-	if len(s) == 0 {
-		return f
-	}
-	for _, x := range s {
-		f.value += x
-	}
-	f.value /= float64(len(s))
-	if len(s) > 1 {
-		square := 0.0
-		for _, x := range s {
-			square += (x - f.value) * (x - f.value)
-		}
-		f.stderr = math.Sqrt(square / float64(len(s)-1) / float64(len(s)))
-	}
-	return f
-}
-
-// perToken is the figure of Σ sums / Σ tokens over examples of different lengths: a ratio, whose
-// standard error is that of its linearisation (Cochran, Sampling Techniques, 2.30).
-func perToken(metric string, sums, tokens sample) figure {
-	f := figure{metric: metric, n: len(sums)}
-	s, t := 0.0, 0.0
-	for i := range sums {
-		s, t = s+sums[i], t+tokens[i]
-	}
-	if t == 0 {
-		return f
-	}
-	f.value = s / t
-	if n := float64(len(sums)); n > 1 {
-		square := 0.0
-		for i := range sums {
-			d := sums[i] - f.value*tokens[i]
-			square += d * d
-		}
-		f.stderr = math.Sqrt(square/(n-1)*n) / t
-	}
-	return f
-}
 
 // scored is a held-out game under the weights that are evaluated: token log-probabilities of the
 // human answer and of each draw.
@@ -99,30 +43,42 @@ func scoreGames(pass *model.Pass, games []*event.Game) ([]scored, error) {
 //   - accuracy: share of pairs whose margin is above 0 (ties are wrong, as in training)
 //   - accuracy_equal_length: the same with both answers cut to the shorter one's tokens, so that
 //     length and the end of turn give nothing away
-//   - margin, reward_real, reward_generated: in units of β
-//   - nll: of the human answers, nats per token
+//   - margin, reward_real, reward_generated: in units of β; margin_p05 … margin_p95: how margins spread
+//   - kl: of θ_t from θ, nats per token, estimated on the answers that θ_t drew:
+//     E_{y'~θ_t} log(p_θt(y') / p_θ(y')). It is that of the sampling distribution where the
+//     temperature is 1 and nothing is cut off, and noise may take it below 0
+//   - nll_gain: how far the human answers' nll fell from θ_t to θ, answer by answer, so that its
+//     standard error is that of the difference: what the stop rule asks
+//   - nll: of the human answers, nats per token; the last to be published
 func heldout(games []scored, beta float64) []figure {
-	var accuracy, equal, margin, real, generated, nll, tokens sample
-	for _, g := range games {
-		nll = append(nll, -spin.LogP(g.real))
-		tokens = append(tokens, float64(len(g.real)))
+	var accuracy, equal, margin, real, generated, kl, gain, nll tally
+	for i, g := range games {
 		opponentReal := g.game.GetReal().GetTokenLogps()
+		tokens := float64(len(g.real))
+		nll.add(i, -spin.LogP(g.real), tokens)
+		gain.add(i, spin.LogP(g.real)-spin.LogP(opponentReal), tokens)
 		for d, draw := range g.draws {
 			opponentDraw := g.game.GetDraws()[d].GetResponse().GetTokenLogps()
 			rr := beta * (spin.LogP(g.real) - spin.LogP(opponentReal))
 			rg := beta * (spin.LogP(draw) - spin.LogP(opponentDraw))
-			real, generated, margin = append(real, rr), append(generated, rg), append(margin, rr-rg)
-			accuracy = append(accuracy, share(rr > rg))
+			real.add(i, rr, 1)
+			generated.add(i, rg, 1)
+			margin.add(i, rr-rg, 1)
+			accuracy.add(i, share(rr > rg), 1)
+			kl.add(i, spin.LogP(opponentDraw)-spin.LogP(draw), float64(len(draw)))
 			n := min(len(g.real), len(draw))
 			rr = spin.LogP(g.real[:n]) - spin.LogP(opponentReal[:n])
 			rg = spin.LogP(draw[:n]) - spin.LogP(opponentDraw[:n])
-			equal = append(equal, share(rr > rg))
+			equal.add(i, share(rr > rg), 1)
 		}
 	}
-	return []figure{
-		accuracy.mean("accuracy"), equal.mean("accuracy_equal_length"), margin.mean("margin"),
-		real.mean("reward_real"), generated.mean("reward_generated"), perToken("nll", nll, tokens),
+	b := newBootstrap(len(games))
+	out := []figure{
+		accuracy.figure("accuracy", b), equal.figure("accuracy_equal_length", b), margin.figure("margin", b),
+		real.figure("reward_real", b), generated.figure("reward_generated", b),
 	}
+	out = append(out, margin.percentiles("margin", b, map[string]float64{"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95})...)
+	return append(out, kl.figure("kl", b), gain.figure("nll_gain", b), nll.figure("nll", b))
 }
 
 func share(yes bool) float64 {

@@ -64,7 +64,13 @@ func runRow(r run.Run, revision uint64) (store.Run, error) {
 	}
 	row := store.Run{
 		RunID: r.ID, Name: r.Spec.Name, Model: r.Spec.Model.Path, BaseSHA256: r.Spec.Model.SHA256, Seed: r.Spec.Seed, Spec: string(r.Spec.Canonical()), Config: string(config),
-		Fingerprint: r.Fingerprint, State: string(r.Status), Error: r.Reason, CreatedAt: r.CreatedAt, Revision: revision,
+		Fingerprint: r.Fingerprint, State: string(r.Status), CreatedAt: r.CreatedAt, Revision: revision, Played: uint32(r.Plays()),
+	}
+	if r.Stop != nil {
+		row.StopReason = r.Stop.Reason
+	}
+	if r.Status != run.Finished {
+		row.Error = r.Reason
 	}
 	if r.Status.Final() {
 		now := time.Now().UTC()

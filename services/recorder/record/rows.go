@@ -126,7 +126,7 @@ func scoreRow(m *event.Score, seq uint64) store.Score {
 	c := m.GetCircumstance()
 	return store.Score{
 		RunID: m.GetRunId(), Iteration: m.GetIteration(), Phase: m.GetPhase().Token(), Task: m.GetTask(), Metric: m.GetMetric(), Split: m.GetSplit().Token(),
-		Value: m.GetValue(), Stderr: m.GetStderr(), N: m.GetN(), WeightsSHA256: m.GetWeightsSha256(), TaskVersion: m.GetTaskVersion(),
+		Value: m.GetValue(), Stderr: m.GetStderr(), Low: m.GetLow(), High: m.GetHigh(), N: m.GetN(), WeightsSHA256: m.GetWeightsSha256(), TaskVersion: m.GetTaskVersion(),
 		HarnessVersion: m.GetHarnessVersion(), TemplateID: m.GetTemplateId(), Shots: m.GetShots(), Fingerprint: m.GetFingerprint(),
 		Instance: c.GetInstance(), Attempt: c.GetAttempt(), Seconds: c.GetSeconds(), CreatedAt: created(c), Revision: seq,
 	}

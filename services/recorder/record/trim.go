@@ -232,13 +232,13 @@ func (t *trimming) steps(ctx context.Context) error {
 // games trims the games of iterations that are over, their successors too where those train on them, and
 // whose checkpoints have their scores.
 func (t *trimming) games(ctx context.Context) error {
-	for u := range t.run.Spec.Iterations {
+	for u := range t.run.Plays() {
 		key := fmt.Sprintf("games %s %d", t.run.ID, u)
 		if t.done[key] {
 			continue
 		}
 		t.left++
-		if !t.over(run.SPINStage, u) || t.run.Spec.Mixes(u+1) && u+1 < t.run.Spec.Iterations && !t.over(run.SPINStage, u+1) {
+		if !t.over(run.SPINStage, u) || t.run.Spec.Mixes(u+1) && u+1 < t.run.Plays() && !t.over(run.SPINStage, u+1) {
 			continue
 		}
 		measured, err := t.measured(ctx, uint32(u))

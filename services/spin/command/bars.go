@@ -75,6 +75,7 @@ func (b *bars) phase(p phase) {
 		b.shown[p.name] = at
 	}
 	at.now.Store(&p)
+	at.SetTotal(int64(p.total), false)
 	at.SetCurrent(int64(p.done))
 }
 
@@ -118,6 +119,8 @@ func (b *bars) score(m *event.Score) { fmt.Fprintln(b.screen, scoreLine(m)) }
 func (b *bars) alarm(m *event.Event) {
 	fmt.Fprintf(b.screen, "%s: %s\n", m.GetLevel().Token(), m.GetMessage())
 }
+
+func (b *bars) told(m *event.Event) { fmt.Fprintln(b.screen, m.GetMessage()) }
 
 // end leaves the bars as they are: what did not get to its end keeps its last line.
 func (b *bars) end() {

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -15,6 +16,7 @@ import (
 // export writes a model in another form.
 type export struct {
 	machine
+	best    best
 	format  string
 	dtype   string
 	output  string
@@ -27,11 +29,24 @@ func (e *export) flags(f *pflag.FlagSet) {
 	f.StringVar(&e.dtype, "dtype", "f32", "f32, f16, bf16, or for gguf also q8_0")
 	f.StringVar(&e.output, "output", "", "directory or file to write")
 	f.BoolVar(&e.replace, "replace", false, "replace what is there already")
+	e.best.flags(f)
 }
 
-func (e *export) run(_ context.Context, _ []string, s Streams) error {
-	if e.output == "" {
+func (e *export) run(ctx context.Context, _ []string, s Streams) error {
+	switch {
+	case e.output == "":
 		return badInput(fmt.Errorf("--output is missing: where to write"))
+	case e.best.wanted && e.machine.path != "":
+		return badInput(fmt.Errorf("--best and --model: give one of them"))
+	}
+	if e.best.wanted {
+		dir, of, err := e.best.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		e.machine.path = dir
+		fmt.Fprintf(s.Err, "run %s, %s %d: held-out NLL %.4f (%.4f to %.4f), weights %.12s\n", of.RunID, of.Phase, of.Iteration, of.NLL, of.NLLLow, of.NLLHigh, of.WeightsSHA256)
 	}
 	p, err := e.openModel()
 	if err != nil {

@@ -21,8 +21,8 @@ type grouped interface{ groups() []group }
 
 func (c *runCommand) groups() []group {
 	return []group{
-		{"What to run", []string{"quick", "preset", "config", "model", "data", "skip-bad-rows", "prompts", "heldout", "iterations", "max-new-tokens", "sft-epochs", "lr", "beta", "control", "seed"}},
-		{"Where", []string{"dir", "clickhouse-url", "listen"}},
+		{"What to run", []string{"quick", "preset", "config", "model", "data", "skip-bad-rows", "prompts", "heldout", "iterations", "max-new-tokens", "sft-epochs", "lr", "beta", "stop-when", "control", "seed"}},
+		{"Where", []string{"dir", "clickhouse-url"}},
 		{"How", []string{"threads", "dtype", "memory"}},
 		{"Output", []string{"summary", "print-config", "log-format"}},
 	}

@@ -24,7 +24,10 @@ func TestPlan(t *testing.T) {
 			}
 		}
 	}
-	if code, _, stderr := spin(t.Context(), "", "plan", "--config", write(t, dir, "early.yaml", "stop_when: {no_gain: true}\n"), "--model", model, "--data", answers(t, 8), "--prompts", "4", "--heldout", "2"); code != 2 || !strings.Contains(stderr, "not built yet") {
-		t.Errorf("a setting that nothing heeds: exit %d, %s", code, stderr)
+	for rule, want := range map[string]string{"no_gain, accuracy_below=0.55": "", "no_gian": "want no_gain, accuracy_below=SHARE or none", "accuracy_below=55": "want a share"} {
+		code, _, stderr := spin(t.Context(), "", "plan", "--stop-when", rule, "--model", model, "--data", answers(t, 8), "--prompts", "4", "--heldout", "2")
+		if (code == 0) != (want == "") || !strings.Contains(stderr, want) {
+			t.Errorf("--stop-when %q: exit %d, %s", rule, code, stderr)
+		}
 	}
 }

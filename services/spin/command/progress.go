@@ -33,6 +33,7 @@ type display interface {
 	phase(phase) // it moved on
 	score(*event.Score)
 	alarm(*event.Event)
+	told(*event.Event) // what is no alarm
 	end()
 }
 
@@ -129,6 +130,7 @@ func (p *progress) follow(ctx context.Context) (stop func()) {
 			reading.Go(func() { p.read(ctx, s, true, true) })
 		}
 		reading.Go(func() { p.watchTurns(ctx) })
+		reading.Go(func() { p.watchRun(ctx) })
 		reading.Wait()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -152,6 +154,37 @@ func (p *progress) watchTurns(ctx context.Context) {
 		}
 		return nil
 	})
+}
+
+// watchRun sees the run's stop rule end it: there is less to evaluate then.
+func (p *progress) watchRun(ctx context.Context) {
+	runs := bus.State[run.Run]{Bucket: p.bus.Control()}
+	_ = runs.Watch(ctx, run.Key(p.run.ID), func(_ string, now *run.Run, _ uint64) error {
+		if now != nil && now.Stop != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.run.Stop = now.Stop
+			if ph := p.phases[evaluating]; ph != nil {
+				ph.total = p.evaluated()
+				p.show.phase(*ph)
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+const evaluating = "evaluating"
+
+// evaluated is how many checkpoints the run has.
+func (p *progress) evaluated() int {
+	total := 1 + p.run.Plays()
+	if p.run.Spec.SFT.Epochs > 0 {
+		total++
+	}
+	if p.run.Spec.Control == "sft" {
+		total++
+	}
+	return total
 }
 
 // begin shows what somebody has begun and not ended.
@@ -190,7 +223,11 @@ func (p *progress) take(d bus.Delivery, live bool) {
 	case *event.Score:
 		p.takeScore(m, d.Time, live)
 	case *event.Event:
-		if live && p.alarms && m.GetLevel() >= event.Level_LEVEL_WARN {
+		switch {
+		case !live:
+		case m.GetKind() == "stop_rule":
+			p.show.told(m)
+		case p.alarms && m.GetLevel() >= event.Level_LEVEL_WARN:
 			p.show.alarm(m)
 		}
 	}
@@ -240,18 +277,11 @@ func (p *progress) takeScore(m *event.Score, at time.Time, live bool) {
 		return
 	}
 	spec := p.run.Spec
-	total := 1 + spec.Iterations
-	if spec.SFT.Epochs > 0 {
-		total++
-	}
-	if spec.Control == "sft" {
-		total++
-	}
 	played := uint32(0)
 	if m.GetPhase() == event.Phase_PHASE_SPIN {
 		played = m.GetIteration() - 1
 	}
-	ph := p.at("evaluating", total)
+	ph := p.at(evaluating, p.evaluated())
 	seconds, tokens := m.GetCircumstance().GetSeconds(), p.heldout[played]
 	if m.GetPhase() == event.Phase_PHASE_SFT || m.GetPhase() == event.Phase_PHASE_BASE && spec.SFT.Epochs == 0 {
 		seconds, tokens = 0, 0 // θ_0 played these games: they say it all, and no model is run
@@ -350,5 +380,7 @@ func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 func (l *lines) alarm(m *event.Event) {
 	l.log.Warn().Str("kind", m.GetKind()).Str("service", m.GetService()).Uint32("iteration", m.GetIteration()).Msg(m.GetMessage())
 }
+
+func (l *lines) told(m *event.Event) { l.log.Info().Str("kind", m.GetKind()).Msg(m.GetMessage()) }
 
 func (l *lines) end() {}

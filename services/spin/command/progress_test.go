@@ -19,6 +19,7 @@ func (t *transcript) phase(p phase) {
 }
 func (t *transcript) score(m *event.Score) { t.lines = append(t.lines, scoreLine(m)) }
 func (t *transcript) alarm(m *event.Event) { t.lines = append(t.lines, m.GetMessage()) }
+func (t *transcript) told(m *event.Event)  { t.lines = append(t.lines, m.GetMessage()) }
 func (t *transcript) end()                 {}
 
 func TestProgress(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
 
@@ -67,6 +69,9 @@ func (c *runCommand) report(ctx context.Context, l *local, id string, s Streams,
 		return err
 	}
 	printTable(s.Out, rows, scores)
+	if r, _, err := (bus.State[run.Run]{Bucket: l.bus.Control()}).Load(ctx, run.Key(id)); err == nil && r.Stop != nil {
+		fmt.Fprintf(s.Out, "\nStopped early, after %d of %d iterations: %s.\n", r.Stop.Played, r.Spec.Iterations, r.Stop.Reason)
+	}
 	answers, err := l.store.Compare(ctx, id, "heldout", 3)
 	if err != nil {
 		return err

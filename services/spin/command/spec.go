@@ -29,6 +29,7 @@ type specFlags struct {
 	epochs []int
 	mix    bool
 	memory string
+	stop   string
 }
 
 func (s *specFlags) flags(f *pflag.FlagSet) {
@@ -55,6 +56,7 @@ func (s *specFlags) flags(f *pflag.FlagSet) {
 	f.IntSliceVar(&s.epochs, "epochs", nil, "over the games, one or one for each iteration")
 	f.BoolVar(&s.mix, "mix-previous", true, "train on the draws of the iteration before too")
 	f.StringVar(&s.v.Control, "control", "", "none, or sft: fine-tuning that goes on for as many tokens, beside the result")
+	f.StringVar(&s.stop, "stop-when", "", "end the run early, after an iteration: no_gain (held-out NLL within its standard error), accuracy_below=0.55 (held-out), or both with a comma")
 	f.IntVar(&s.v.LoRA.Rank, "lora-rank", 0, "adapters of this rank; 0: all weights")
 	f.IntVar(&s.v.Engine.MicroTokens, "micro-tokens", 0, "tokens of a micro-batch; decides the order of summation")
 	f.StringVar(&s.memory, "memory", "", "for activations, e.g. 2GiB. Changes no result")
@@ -102,6 +104,11 @@ func (s *specFlags) spec() (run.Spec, error) {
 	if s.set.Changed("memory") {
 		if spec.Engine.Memory, err = run.ParseBytes(s.memory); err != nil {
 			return run.Spec{}, fmt.Errorf("--memory: %w", err)
+		}
+	}
+	if s.set.Changed("stop-when") {
+		if spec.StopWhen, err = run.ParseStopWhen(s.stop); err != nil {
+			return run.Spec{}, fmt.Errorf("--stop-when: %w", err)
 		}
 	}
 	if spec.LoRA.Rank > 0 && spec.LoRA.Alpha == 0 {

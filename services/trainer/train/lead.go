@@ -72,7 +72,7 @@ func (l *lead) play(ctx context.Context, id string) error {
 		}
 	}
 	theta0 := at
-	for t := range spec.Iterations {
+	for t := 0; t < l.run.Plays(); t++ { // the stop rule may end it
 		if at, err = l.stage(ctx, run.SPINStage, t, at, l.iteration); err != nil {
 			return err
 		}
@@ -92,7 +92,11 @@ func (l *lead) play(ctx context.Context, id string) error {
 		return err
 	}
 	fault.Point(fault.TrainerFinished)
-	return l.command(ctx, run.Finish, "")
+	reason := ""
+	if l.run.Stop != nil {
+		reason = l.run.Stop.Reason
+	}
+	return l.command(ctx, run.Finish, reason)
 }
 
 // openBooks takes over what is kept beside the run's state: the save, which fences off who led before,
@@ -229,7 +233,7 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 		return theta{t.Result, t.Manifest}, nil
 	case t.Phase == run.Evaluating: // its weights are published
 		l.drop()
-		return theta{t.Result, t.Manifest}, t.apply(ctx, run.Evaluated{})
+		return theta{t.Result, t.Manifest}, l.judge(ctx, t)
 	default: // what an earlier leader began goes on from its save, or starts again from its opponent
 		t.Iteration = restarted(t.Iteration)
 	}
@@ -270,7 +274,7 @@ func (l *lead) stage(ctx context.Context, stage run.Stage, number int, from thet
 	}
 	l.log.Info().Str("run", l.run.ID).Str("stage", string(stage)).Int("iteration", number).Int("steps", at.Step).
 		Str("weights", to.digest[:12]).Dur("took", time.Since(began)).Msg("stage done")
-	return to, t.apply(ctx, run.Evaluated{})
+	return to, l.judge(ctx, t)
 }
 
 // restarted is an interrupted turn as it is taken up again, with its holes.

@@ -234,7 +234,7 @@ func newSchedule(shape string, lr, warmup float64, horizon int) (optim.Schedule,
 // trainedTokens is the sum over all SPIN iterations of the run.
 func (l *lead) trainedTokens(ctx context.Context) (int, error) {
 	tokens := 0
-	for t := range l.run.Spec.Iterations {
+	for t := range l.run.Plays() {
 		it, _, err := l.iterations.Load(ctx, run.IterationKey(l.run.ID, run.SPINStage, t))
 		if err != nil {
 			return 0, err
