@@ -18,13 +18,13 @@ const (
 	maxToken  = 4096 // bytes
 )
 
-// document is tokenizer.json, as far as ids depend on it. The post-processor only adds tokens around a text, which
-// nothing here asks for.
+// document is tokenizer.json, as far as ids depend on it.
 type document struct {
-	AddedTokens  []addedToken `json:"added_tokens"`
-	Normalizer   *component   `json:"normalizer"`
-	PreTokenizer *component   `json:"pre_tokenizer"`
-	Decoder      *component   `json:"decoder"`
+	AddedTokens  []addedToken   `json:"added_tokens"`
+	Normalizer   *component     `json:"normalizer"`
+	PreTokenizer *component     `json:"pre_tokenizer"`
+	Decoder      *component     `json:"decoder"`
+	Around       *postProcessor `json:"post_processor"`
 	Model        struct {
 		Type         string           `json:"type"`
 		Dropout      *float64         `json:"dropout"`
@@ -118,6 +118,9 @@ func build(doc *document) (*Tokenizer, error) {
 	}
 	if t.model, err = t.newBPE(doc); err != nil {
 		return nil, err
+	}
+	if err := t.readSurround(doc.Around); err != nil {
+		return nil, fmt.Errorf("post_processor: %w", err)
 	}
 	return t, nil
 }

@@ -35,6 +35,8 @@ type Tokenizer struct {
 	model      *bpe
 	decoder    decoder
 	words      sync.Pool // of *merger: scratch memory for one word
+
+	before, after []int32 // what tokenizer.json puts around a text
 }
 
 // piece is one id's token.

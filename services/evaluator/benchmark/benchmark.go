@@ -25,7 +25,9 @@ type Respondent struct {
 	Model     *model.Model
 	Tokenizer *tokenizer.Tokenizer
 	Stops     []int32 // ids that end a generation
-	AddBOS    bool    // begin every text with the beginning-of-sequence token
+	// AddBOS says whether every text begins with the beginning-of-sequence token; nil: as the tokenizer's files say. A text that spells the token
+	// itself gets no second one.
+	AddBOS *bool
 	// BatchTokens of a packed batch; Sequences that are generated at once. They change no result.
 	BatchTokens, Sequences int
 }
@@ -153,12 +155,16 @@ func (r *Respondent) rolling(i int, text string) ([]window, error) {
 	return out, nil
 }
 
+// encode is HFLM.tok_encode: what the tokenizer puts around a text is there, but not a second time.
 func (r *Respondent) encode(text string) []int32 {
 	ids := r.Tokenizer.EncodeWithSpecials(text)
-	if r.AddBOS && (len(ids) == 0 || ids[0] != r.Tokenizer.BOS) {
-		ids = append([]int32{r.Tokenizer.BOS}, ids...)
+	switch {
+	case r.AddBOS != nil && !*r.AddBOS, len(ids) > 0 && ids[0] == r.prefix():
+		return ids
+	case r.AddBOS != nil && r.Tokenizer.BOS >= 0:
+		return append([]int32{r.Tokenizer.BOS}, ids...)
 	}
-	return ids
+	return r.Tokenizer.Surround(ids)
 }
 
 // prefix is what the first token of a text follows.

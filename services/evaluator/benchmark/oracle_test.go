@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,14 +44,50 @@ func TestOracle(t *testing.T) {
 	if other := os.Getenv("SPIN_ORACLE"); other != "" {
 		path, dir, weights = other, os.Getenv("SPIN_ORACLE_DATA"), os.Getenv("SPIN_ORACLE_MODEL")
 	}
+	hold(t, path, dir, 12, respondent(t, weights))
+}
+
+// TestOracleAddsBOS is TestOracle with a tokenizer that puts a token before every text: lm-eval leaves that to the tokenizer,
+// and so do we. testdata/oracle_bos.json is lm-eval's word on the tiny model with such a post-processor:
+//
+//	make_oracle.py run MODEL data oracle_bos.json --limit 2 --shots 1 --max-gen-toks 16 --tasks arc_easy,winogrande,gsm8k,wikitext
+//
+// It differs from what the same model is asked without, and from what a second token would give.
+func TestOracleAddsBOS(t *testing.T) {
+	const tiny = "../../trainer/train/testdata/tiny"
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS(tiny)))
+	file := filepath.Join(dir, "tokenizer.json")
+	raw, err := os.ReadFile(file)
+	must(t, err)
+	var doc map[string]any
+	must(t, json.Unmarshal(raw, &doc))
+	const bos = "<|im_start|>"
+	doc["post_processor"] = map[string]any{
+		"type":           "TemplateProcessing",
+		"single":         []any{map[string]any{"SpecialToken": map[string]any{"id": bos}}, map[string]any{"Sequence": map[string]any{"id": "A"}}},
+		"special_tokens": map[string]any{bos: map[string]any{"id": bos, "ids": []int{1}, "tokens": []string{bos}}},
+	}
+	raw, err = json.Marshal(doc)
+	must(t, err)
+	must(t, os.WriteFile(file, raw, 0o644))
+	r := respondent(t, dir)
+	if id, _ := r.Tokenizer.ID(bos); id != 1 || r.Tokenizer.BOS != id {
+		t.Fatalf("%s is %d, BOS %d", bos, id, r.Tokenizer.BOS)
+	}
+	hold(t, "../../../pkg/harness/testdata/oracle_bos.json", "../../../pkg/harness/testdata/data", 4, r)
+}
+
+// hold asks r what an oracle's file says lm-eval asked, and compares.
+func hold(t *testing.T, path, dir string, least int, r *benchmark.Respondent) {
+	t.Helper()
 	raw, err := os.ReadFile(path)
 	must(t, err)
 	var want oracle
 	must(t, json.Unmarshal(raw, &want))
-	if len(want.Tasks) < 12 {
+	if len(want.Tasks) < least {
 		t.Fatalf("the oracle has %d tasks", len(want.Tasks))
 	}
-	r := respondent(t, weights)
 	asked, largest := 0, 0.0
 	for name, o := range want.Tasks {
 		t.Run(name, func(t *testing.T) {

@@ -39,7 +39,7 @@ func entries() []entry {
 		{"run", "", "play SPIN in this process: generator, trainer, evaluator, recorder", func() word { return &runCommand{} }},
 		{"sql", "'SELECT …'", "ask ClickHouse about runs, also while one goes on", func() word { return &sql{} }},
 		{"watch", "", "show the progress of a run that goes on elsewhere", func() word { return &watch{} }},
-		{"report", "", "write a run as one HTML page", func() word { return &report{} }},
+		{"report", "[RUN…]", "write a run as one HTML page", func() word { return &report{} }},
 		{"tap", "", "print a run's messages as JSON lines", func() word { return &tap{} }},
 		{"submit", "run.yaml", "hand a run to the services of a fleet", func() word { return &submit{} }},
 		{"pause", "RUN", "let a run stand still", func() word { return &steer{command: run.Pause} }},

@@ -32,10 +32,12 @@ type eval struct {
 	output     string
 	logSamples bool
 	addBOS     bool
+	set        *pflag.FlagSet
 	tokens     int
 }
 
 func (c *eval) flags(f *pflag.FlagSet) {
+	c.set = f
 	c.engine.DType = "f32"
 	c.machine.flags(f)
 	f.StringSliceVar(&c.tasks, "tasks", nil, "benchmarks: "+strings.Join(harness.Names(), ", ")+", or YAML files in lm-eval's words")
@@ -44,7 +46,7 @@ func (c *eval) flags(f *pflag.FlagSet) {
 	f.IntVar(&c.shots, "num-fewshot", -1, "few-shot examples (default: the task's own, those of the paper)")
 	f.StringVar(&c.output, "output", "", "file for the results in lm-eval's JSON shape")
 	f.BoolVar(&c.logSamples, "log-samples", false, "also write each question with its answers there")
-	f.BoolVar(&c.addBOS, "add-bos-token", false, "begin every text with the beginning-of-sequence token")
+	f.BoolVar(&c.addBOS, "add-bos-token", false, "begin every text with the beginning-of-sequence token, or with =false none (default: as the tokenizer's files say)")
 	f.IntVar(&c.tokens, "batch-tokens", 4096, "tokens of a packed batch. Changes no result")
 }
 
@@ -112,7 +114,10 @@ func (c *eval) run(ctx context.Context, _ []string, s Streams) error {
 	if err != nil {
 		return err
 	}
-	r := &benchmark.Respondent{Model: m, Tokenizer: p.Tokenizer, Stops: p.Stops(), AddBOS: c.addBOS, BatchTokens: c.tokens, Sequences: 32}
+	r := &benchmark.Respondent{Model: m, Tokenizer: p.Tokenizer, Stops: p.Stops(), BatchTokens: c.tokens, Sequences: 32}
+	if c.set.Changed("add-bos-token") {
+		r.AddBOS = &c.addBOS
+	}
 	began := time.Now()
 	out := newEvalResults(digest)
 	out.Config = map[string]any{"model": "spin", "model_args": p.Path, "dtype": c.engine.DType, "engine": dev.Fingerprint(), "limit": c.limit, "batch_size": c.tokens}

@@ -3,6 +3,8 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -11,7 +13,7 @@ import (
 	"github.com/seed-8780d58e/spin/services/spin/page"
 )
 
-// report writes a run as one HTML page, also while it goes on.
+// report writes a run as one HTML page, also while it goes on; several runs side by side.
 type report struct {
 	places
 	id     string
@@ -24,31 +26,46 @@ func (c *report) flags(f *pflag.FlagSet) {
 	c.places.flags(f)
 }
 
-func (c *report) run(ctx context.Context, _ []string, s Streams) error {
+func (c *report) run(ctx context.Context, args []string, s Streams) error {
+	switch {
+	case len(args) > page.MostRuns:
+		return badInput(fmt.Errorf("%d runs: want %d at most on one page", len(args), page.MostRuns))
+	case len(args) > 0 && c.id != "":
+		return badInput(fmt.Errorf("--run and %s: give one of them", args[0]))
+	case len(args) == 0:
+		args = []string{c.id}
+	}
 	db, stop, err := c.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	r, err := findRecord(ctx, db, c.id)
-	if err != nil {
-		return badInput(err)
+	runs := make([]store.Run, len(args))
+	var ids []string
+	for i, id := range args {
+		if runs[i], err = findRecord(ctx, db, id); err != nil {
+			return badInput(err)
+		}
+		if slices.Contains(ids, runs[i].RunID) {
+			return badInput(fmt.Errorf("run %s is given twice", runs[i].RunID))
+		}
+		ids = append(ids, runs[i].RunID)
 	}
 	if c.output == "-" {
-		return page.Write(ctx, db, r, s.Out)
+		return page.Write(ctx, db, runs, s.Out)
 	}
 	w, err := file.Create(c.output)
 	if err != nil {
 		return badInput(err)
 	}
 	defer w.Abort()
-	if err := page.Write(ctx, db, r, w); err != nil {
+	if err := page.Write(ctx, db, runs, w); err != nil {
 		return err
 	}
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "run %s: %s\n", r.RunID, c.output)
+	_, err = fmt.Fprintf(s.Out, "run %s: %s\n", strings.Join(ids, ", "), c.output)
 	return err
 }
 

@@ -18,7 +18,6 @@ type chart struct {
 	X      []any    `json:"x"`      // numbers, or names of categories
 	Marks  []int    `json:"marks"`  // positions on X where an iteration begins
 	Level  *float64 `json:"level"`  // a horizontal line to compare with
-	Bounds []int    `json:"bounds"` // what the figure can be at least and at most; none: anything
 	Series []series `json:"series"`
 }
 
@@ -26,7 +25,8 @@ type chart struct {
 type series struct {
 	Name   string     `json:"name"`
 	Values []*float64 `json:"values"`
-	Error  []*float64 `json:"error,omitempty"` // half widths; there: points, not a line
+	Low    []*float64 `json:"low,omitempty"` // ends of 95 % intervals; there: points, not a line
+	High   []*float64 `json:"high,omitempty"`
 	Faint  bool       `json:"faint,omitempty"` // what a later series smooths
 }
 
@@ -53,7 +53,7 @@ func charts(ctx context.Context, s *store.Store, r store.Run, w []weights) ([]ch
 			line{"reward, human", func(s store.Step) float64 { return s.RewardReal }},
 			line{"reward, generated", func(s store.Step) float64 { return s.RewardGenerated }},
 			line{"margin", func(s store.Step) float64 { return s.Margin }}),
-		scoreChart(w, chart{ID: "accuracy", Title: "Held-out accuracy", About: "Share of held-out games in which the weights tell the human answer from the opponent’s, with 95 % intervals; at equal length both are cut to the shorter one.", Level: new(0.5), Bounds: []int{0, 1}},
+		scoreChart(w, chart{ID: "accuracy", Title: "Held-out accuracy", About: "Share of held-out games in which the weights tell the human answer from the opponent’s, with 95 % intervals; at equal length both are cut to the shorter one.", Level: new(0.5)},
 			measure{"accuracy", "heldout/accuracy"}, measure{"at equal length", "heldout/accuracy_equal_length"}),
 		scoreChart(w, chart{ID: "nll", Title: "Held-out human NLL", About: "Nats per token of the held-out human answers, with 95 % intervals. Lower is better."}, measure{"NLL", "heldout/nll"}),
 		overSteps(spin, chart{ID: "logps", Title: "Log-probabilities against the opponent’s", About: "Summed over an answer, mean over a step’s pairs, the opponent’s taken off. A generated answer that falls far faster than the human one rises is a warning."},
@@ -103,17 +103,8 @@ func overSteps(steps []store.Step, c chart, lines ...line) chart {
 
 func lossChart(steps []store.Step) chart {
 	means := map[uint64]float64{} // by revision, a step's own
-	from := 0
-	for i, s := range steps {
-		if s.Iteration != steps[from].Iteration {
-			from = i
-		}
-		from = max(from, i+1-smoothing)
-		sum := 0.0
-		for _, x := range steps[from : i+1] {
-			sum += x.Loss
-		}
-		means[s.Revision] = sum / float64(i+1-from)
+	for i, mean := range running(steps, func(s store.Step) float64 { return s.Loss }) {
+		means[steps[i].Revision] = mean
 	}
 	c := overSteps(steps, chart{ID: "loss", Title: "Training loss", About: fmt.Sprintf("Mean over a step’s pairs, and the running mean of %d steps. The dashed line is the first loss of every iteration: policy and opponent are still the same.", smoothing)},
 		line{"loss", func(s store.Step) float64 { return s.Loss }},
@@ -123,6 +114,24 @@ func lossChart(steps []store.Step) chart {
 		c.Level = finite(steps[0].Loss)
 	}
 	return c
+}
+
+// running is the mean of each step and those before it, as many as are smoothed and of its iteration.
+func running(steps []store.Step, of func(store.Step) float64) []float64 {
+	out := make([]float64, len(steps))
+	from := 0
+	for i, s := range steps {
+		if s.Iteration != steps[from].Iteration {
+			from = i
+		}
+		from = max(from, i+1-smoothing)
+		sum := 0.0
+		for _, x := range steps[from : i+1] {
+			sum += of(x)
+		}
+		out[i] = sum / float64(i+1-from)
+	}
+	return out
 }
 
 // fineTuningChart puts the fine-tuning that made θ_0 and the control on one axis.
@@ -151,7 +160,7 @@ type measure struct{ name, score string }
 
 func scoreChart(all []weights, c chart, measures ...measure) chart {
 	for _, m := range measures {
-		c.Series = append(c.Series, series{Name: m.name, Error: []*float64{}})
+		c.Series = append(c.Series, series{Name: m.name, Low: []*float64{}})
 	}
 	for _, w := range all {
 		if !slices.ContainsFunc(measures, func(m measure) bool { _, ok := w.scores[m.score]; return ok }) {
@@ -159,15 +168,21 @@ func scoreChart(all []weights, c chart, measures ...measure) chart {
 		}
 		c.X = append(c.X, w.Name)
 		for i, m := range measures {
-			s, ok := w.scores[m.score]
-			var value, half *float64
-			if ok {
-				value, half = finite(s.Value), finite(1.96*s.Stderr)
-			}
-			c.Series[i].Values, c.Series[i].Error = append(c.Series[i].Values, value), append(c.Series[i].Error, half)
+			c.Series[i].point(&w, m.score)
 		}
 	}
 	return c
+}
+
+// point adds the weights' score with its interval; a gap where there is none, or no weights.
+func (s *series) point(w *weights, score string) {
+	var value, low, high *float64
+	if w != nil {
+		if x, ok := w.scores[score]; ok {
+			value, low, high = finite(x.Value), finite(x.Low), finite(x.High)
+		}
+	}
+	s.Values, s.Low, s.High = append(s.Values, value), append(s.Low, low), append(s.High, high)
 }
 
 // timeSlices is how many parts of a run's time its throughput is shown in.

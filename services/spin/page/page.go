@@ -1,6 +1,6 @@
-// Package page draws a run as one HTML file that needs no network: charts, a table an iteration with
-// the control beside it, what people and each iteration answered, alarms, and where all weights came
-// from. Everything in it is read from ClickHouse.
+// Package page draws a run as one HTML file that needs no network: its story, charts, a table an
+// iteration with the control beside it, what people and each iteration answered, alarms, and where all
+// weights came from; or several runs side by side. Everything in it is read from ClickHouse.
 //
 // The charts are drawn by uPlot 1.6.32 (MIT, uplot/LICENSE), which is inlined. Texts of models and
 // data sets are hostile until html/template has escaped them, and the page's policy lets no script
@@ -23,7 +23,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
 
-//go:embed page.html page.css page.js uplot/uPlot.iife.min.js uplot/uPlot.min.css
+//go:embed page.html compare.html page.css page.js uplot/uPlot.iife.min.js uplot/uPlot.min.css
 var files embed.FS
 
 // How much of a run is shown.
@@ -32,11 +32,19 @@ const (
 	shownEvents  = 100
 )
 
-// run is what the page says, as its template reads it.
+// document is what every page has: its charts, and what draws them.
+type document struct {
+	Policy template.HTMLAttr
+	Style  template.CSS
+	Script template.JS
+	Charts []chart
+	Made   string
+}
+
+// run is what the page of a run says, as its template reads it.
 type run struct {
-	Policy  template.HTMLAttr
-	Style   template.CSS
-	Script  template.JS
+	document
+	Story   []string
 	ID      string
 	Name    string
 	Model   string
@@ -48,29 +56,43 @@ type run struct {
 	Config  string
 	Summary []store.Summary
 	Weights []weights
-	Charts  []chart
 	Answers []store.Answers
 	Alarms  []store.Event
 	Others  []store.Event
-	Made    string
 }
 
-// Write draws the run on w.
-func Write(ctx context.Context, s *store.Store, r store.Run, w io.Writer) error {
-	p, err := read(ctx, s, r)
-	if err != nil {
+// Write draws a run on w, or several of them side by side.
+func Write(ctx context.Context, s *store.Store, runs []store.Run, w io.Writer) error {
+	var page any
+	var assets *document
+	name := "page.html"
+	if len(runs) == 1 {
+		p, err := read(ctx, s, runs[0])
+		if err != nil {
+			return err
+		}
+		page, assets = p, &p.document
+	} else {
+		c, err := compare(ctx, s, runs)
+		if err != nil {
+			return err
+		}
+		page, assets, name = c, &c.document, "compare.html"
+	}
+	assets.Made = clock(time.Now())
+	if err := assets.inline(); err != nil {
 		return err
 	}
-	t, err := template.New("page.html").Funcs(template.FuncMap{
+	t, err := template.New(name).Funcs(template.FuncMap{
 		"fixed": fixed, "signed": signed, "percent": percent, "whole": whole, "short": short, "time": clock, "theta": theta,
 		"next": func(iteration uint32) string { return theta(iteration + 1) },
-	}).ParseFS(files, "page.html")
+	}).ParseFS(files, name)
 	if err != nil {
 		return err
 	}
 	var b bytes.Buffer // so that a file is whole or not there
-	if err := t.Execute(&b, p); err != nil {
-		return fmt.Errorf("draw run %s: %w", r.RunID, err)
+	if err := t.Execute(&b, page); err != nil {
+		return fmt.Errorf("draw run %s: %w", runs[0].RunID, err)
 	}
 	_, err = b.WriteTo(w)
 	return err
@@ -80,10 +102,7 @@ func Write(ctx context.Context, s *store.Store, r store.Run, w io.Writer) error 
 func read(ctx context.Context, s *store.Store, r store.Run) (*run, error) {
 	p := &run{
 		ID: r.RunID, Name: r.Name, Model: filepath.Base(r.Model), Seed: r.Seed, State: r.State, Error: r.Error, Engine: r.Fingerprint,
-		Began: clock(r.CreatedAt), Config: indent(r.Config), Made: clock(time.Now()),
-	}
-	if err := p.assets(); err != nil {
-		return nil, err
+		Began: clock(r.CreatedAt), Config: indent(r.Config),
 	}
 	var err error
 	if p.Summary, err = s.Summaries(ctx, r.RunID); err != nil {
@@ -117,12 +136,13 @@ func read(ctx context.Context, s *store.Store, r store.Run) (*run, error) {
 			p.Others = append(p.Others, e)
 		}
 	}
+	p.Story = story(r, p.Weights, p.Summary)
 	p.Charts, err = charts(ctx, s, r, p.Weights)
 	return p, err
 }
 
-// assets inlines style and script, and makes the policy that allows them and nothing else.
-func (p *run) assets() error {
+// inline puts in style and script, and makes the policy that allows them and nothing else.
+func (p *document) inline() error {
 	var text [4]string
 	for i, name := range []string{"uplot/uPlot.min.css", "page.css", "uplot/uPlot.iife.min.js", "page.js"} {
 		b, err := files.ReadFile(name)

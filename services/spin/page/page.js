@@ -31,14 +31,14 @@
   const intervals = (chart) => (u) => {
     const {ctx} = u;
     chart.series.forEach((s, i) => {
-      if (!s.error || !u.series[i + 1].show) return;
+      if (!s.low || !u.series[i + 1].show) return;
       ctx.save();
       ctx.strokeStyle = color("s" + (i % 6));
       ctx.lineWidth = 1.5 * devicePixelRatio;
       s.values.forEach((v, k) => {
-        if (v === null || s.error[k] === null) return;
+        if (v === null || s.low[k] === null) return;
         const x = u.valToPos(k + offset(chart, i), "x", true), cap = 4 * devicePixelRatio;
-        const [from, to] = interval(chart, s, k), low = u.valToPos(from, "y", true), high = u.valToPos(to, "y", true);
+        const [from, to] = interval(s, k), low = u.valToPos(from, "y", true), high = u.valToPos(to, "y", true);
         line(ctx, x, low, x, high);
         line(ctx, x - cap, low, x + cap, low);
         line(ctx, x - cap, high, x + cap, high);
@@ -51,11 +51,8 @@
     });
   };
 
-  // The interval of a value, cut where the figure can't be.
-  const interval = (chart, s, k) => {
-    const half = s.error ? s.error[k] : 0, [least, most] = chart.bounds || [-Infinity, Infinity];
-    return [Math.max(s.values[k] - half, least), Math.min(s.values[k] + half, most)];
-  };
+  // The interval of a value.
+  const interval = (s, k) => s.low ? [s.low[k], s.high[k]] : [s.values[k], s.values[k]];
 
   // Series of one category stand side by side.
   const offset = (chart, i) => (i - (chart.series.length - 1) / 2) * 0.14;
@@ -72,7 +69,7 @@
     const all = chart.level === null ? [] : [chart.level];
     for (const s of chart.series) {
       s.values.forEach((v, k) => {
-        if (v !== null) all.push(...interval(chart, s, k));
+        if (v !== null) all.push(...interval(s, k));
       });
     }
     const low = Math.min(...all), high = Math.max(...all), air = (high - low || Math.abs(high) || 1) * 0.08;
@@ -83,7 +80,7 @@
 
   function draw(chart) {
     const where = document.getElementById("c-" + chart.id);
-    const points = chart.series.some((s) => s.error);
+    const points = chart.series.some((s) => s.low);
     const x = points ? chart.x.map((_, i) => i) : chart.x;
     const axis = {stroke: color("quiet"), grid: {stroke: color("line"), width: 1}, ticks: {stroke: color("line"), width: 1}};
     const whole = [1, 2, 5].flatMap((n) => [n, n * 10, n * 100, n * 1e3, n * 1e4, n * 1e5]).sort((a, b) => a - b); // no half steps
@@ -102,8 +99,8 @@
       series: [
         {label: points ? "weights" : chart.xLabel, value: (u, v) => v === null ? "–" : points ? chart.x[v] : +v.toFixed(2)},
         ...chart.series.map((s, i) => ({
-          label: s.name, stroke: color("s" + (i % 6)), width: s.error ? 0 : s.faint ? 1 : 2, alpha: s.faint ? 0.45 : 1,
-          points: {show: s.error ? false : undefined}, value: (u, v, k, at) => digits(v) + (s.error && at !== null && s.error[at] ? " ± " + digits(s.error[at]) : ""),
+          label: s.name, stroke: color("s" + (i % 6)), width: s.low ? 0 : s.faint ? 1 : 2, alpha: s.faint ? 0.45 : 1,
+          points: {show: s.low ? false : undefined}, value: (u, v, k, at) => digits(v) + (s.low && at !== null && v !== null && s.low[at] < s.high[at] ? ` (${digits(s.low[at])} to ${digits(s.high[at])})` : ""),
         })),
       ],
       hooks: {draw: [guides(chart), intervals(chart)]},

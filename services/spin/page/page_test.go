@@ -36,8 +36,8 @@ func rows(id string) store.Batch {
 		Samples: []store.Sample{{RunID: id, PromptID: "p1", Split: "heldout", SampleID: id + "/0/p1/0", Text: "Drawn " + hostile, NTokens: 40,
 			Generator: "gen-" + hostile, LatencyMS: 4000, CreatedAt: epoch.Add(4 * time.Second), Revision: 1}},
 		Scores: []store.Score{
-			{RunID: id, Iteration: 1, Phase: "spin", Task: "heldout", Metric: "accuracy", Split: "heldout", Value: 0.75, Stderr: 0.05, Revision: 1},
-			{RunID: id, Phase: "control", Task: "heldout", Metric: "nll", Split: "heldout", Value: 3.125, Stderr: 0.01, Revision: 2},
+			{RunID: id, Iteration: 1, Phase: "spin", Task: "heldout", Metric: "accuracy", Split: "heldout", Value: 0.75, Stderr: 0.05, Low: 0.64, High: 0.85, Revision: 1},
+			{RunID: id, Phase: "control", Task: "heldout", Metric: "nll", Split: "heldout", Value: 3.125, Stderr: 0.01, Low: 3.1, High: 3.14, Revision: 2},
 		},
 		Events: []store.Event{{RunID: id, CreatedAt: epoch, ID: "e1", Service: "trainer", Kind: "entropy", Level: "alarm", Message: "entropy " + hostile, Revision: 1}},
 	}
@@ -51,7 +51,7 @@ func rows(id string) store.Batch {
 func draw(t *testing.T, s *store.Store, r store.Run) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := page.Write(t.Context(), s, r, &b); err != nil {
+	if err := page.Write(t.Context(), s, []store.Run{r}, &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -90,8 +90,8 @@ func TestWrite(t *testing.T) {
 		ID     string
 		X      []any
 		Series []struct {
-			Name          string
-			Values, Error []*float64
+			Name              string
+			Values, Low, High []*float64
 		}
 	}
 	if err := json.Unmarshal([]byte(between(t, html, `id="data">`, "</script>")), &charts); err != nil {
@@ -145,6 +145,49 @@ func TestWrite(t *testing.T) {
 	}
 	if !(math.Abs(trained-200) <= 2) {
 		t.Errorf("%v tokens trained, want 200", trained)
+	}
+}
+
+// Several runs lie over one another, and the page says in what they differ.
+func TestCompare(t *testing.T) {
+	s := storetest.Open(t)
+	var runs []store.Run
+	for i, id := range []string{"r1", "r2"} {
+		b := rows(id)
+		b.Runs[0].Config = fmt.Sprintf(`{"seed": %d, "spin": {"beta": [0.1, %d], "batch": 8}, "name": "%d"}`, i, i, i)
+		b.Runs[0].Played, b.Runs[0].StopReason = 1, map[string]string{"r2": "no gain " + hostile}[id]
+		for k := range b.Scores {
+			b.Scores[k].Value += float64(i)
+		}
+		nll := store.Score{RunID: id, Phase: "spin", Iteration: 1, Task: "heldout", Metric: "nll", Split: "heldout", Value: 4.5 - float64(i), Stderr: 0.1, Low: 4.4, High: 4.7, Revision: 3}
+		b.Scores = append(b.Scores, nll, store.Score{RunID: id, Phase: "sft", Task: "heldout", Metric: "nll", Split: "heldout", Value: 5, Low: 5, High: 5, Revision: 4})
+		if err := s.Insert(t.Context(), id, &b); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, b.Runs[0])
+	}
+	var out bytes.Buffer
+	if err := page.Write(t.Context(), s, runs, &out); err != nil {
+		t.Fatal(err)
+	}
+	html := out.String()
+	for _, want := range []string{
+		"2 runs compared", "4.500 ± 0.196", "3.500 ± 0.196", "3.125 ± 0.020", "<code>seed</code>", "<code>spin.beta</code>", `<td class="value">[0.1,1]</td>`, "stopped early", `"values":[5,4.5,3.125],"low":[5,4.4,3.1],"high":[5,4.7,3.14]`,
+	} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, bad := range []string{"<script>alert", "<img", "ZgotmplZ", "<code>spin.batch</code>", "<code>name</code>"} {
+		if strings.Contains(html, bad) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+	alone := draw(t, s, runs[1])
+	for _, want := range []string{"In 1 iteration of self-play the held-out human NLL went from 5.000 to 3.500", "After it, θ_1 tells people’s answers from θ_0’s", "comes to 4.125: self-play is ahead", "Best by held-out NLL: θ_1.", "The stop rule ended the run after 1 of its iterations: no gain &lt;/script"} {
+		if !strings.Contains(alone, want) {
+			t.Errorf("the story has no %q", want)
+		}
 	}
 }
 

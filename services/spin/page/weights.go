@@ -46,13 +46,15 @@ func weightsOf(checkpoints []store.Checkpoint, scores []store.Score) []weights {
 		}
 		out = append(out, w)
 	}
-	slices.SortStableFunc(out, func(a, b weights) int {
-		if d := slices.Index(phases[:], a.Phase) - slices.Index(phases[:], b.Phase); d != 0 {
-			return d
-		}
-		return int(a.Iteration) - int(b.Iteration)
-	})
+	slices.SortStableFunc(out, inOrder)
 	return out
+}
+
+func inOrder(a, b weights) int {
+	if d := slices.Index(phases[:], a.Phase) - slices.Index(phases[:], b.Phase); d != 0 {
+		return d
+	}
+	return int(a.Iteration) - int(b.Iteration)
 }
 
 // name is what people call the weights of a phase.

@@ -260,7 +260,7 @@ func TestRefusedGames(t *testing.T) {
 		reason string
 		with   func(*event.Game)
 	}{
-		{"played by weights", func(m *event.Game) { m.WeightsSha256 = strings.Repeat("cd", 32) }},
+		{"played by wrong weights", func(m *event.Game) { m.WeightsSha256 = strings.Repeat("cd", 32) }},
 		{"rendered by template", func(m *event.Game) { m.TemplateId = "x" }},
 		{"played by engine", func(m *event.Game) { m.Fingerprint = "cuda/bf16" }},
 		{"another prompt or human answer", func(m *event.Game) { m.PromptIds = append([]uint32{3}, m.PromptIds...) }},
@@ -320,6 +320,13 @@ func TestRefusedGames(t *testing.T) {
 	a, b := undisturbed.iteration(t, want, 0), p.iteration(t, id, 0)
 	if a.Dataset != b.Dataset || a.Result != b.Result {
 		t.Errorf("the run ends with data %.12s and weights %.12s, undisturbed with %.12s and %.12s", b.Dataset, b.Result, a.Dataset, a.Result)
+	}
+	alarms, err := p.conn.Subjects(t.Context(), bus.Events, event.Filter(id, event.Events, "trainer"))
+	must(t, err)
+	for _, kind := range []string{"wrong_weights", "game_refused"} {
+		if alarms[(&event.Event{RunId: id, Service: "trainer", Kind: kind}).Subject()] == 0 {
+			t.Errorf("no event %s among %v", kind, alarms)
+		}
 	}
 	subjects, err := p.conn.Subjects(t.Context(), bus.Games, event.Filter(id, event.Games))
 	must(t, err)
@@ -390,7 +397,7 @@ func TestRefusalIsFenced(t *testing.T) {
 	}
 	old := newGames("trainer-old")
 	decided := put("p1")
-	must(t, old.fence.write(t.Context(), fence{Leader: "trainer-old", Refusing: &refusing{decided.Seq, decided.Subject, "decided by the old one"}})) // and died
+	must(t, old.fence.write(t.Context(), fence{Leader: "trainer-old", Refusing: &refusing{decided.Seq, decided.Subject, "decided by the old one", false}})) // and died
 	newGames("trainer-new")
 	if _, err := p.conn.At(t.Context(), bus.Games, decided.Seq); !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("what the old leader had decided was not carried out: %v", err)

@@ -134,6 +134,9 @@ func (g *games) take(m *event.Game) {
 	g.wake()
 }
 
+// errWrongWeights is why a game was refused that another θ than the opponent played.
+var errWrongWeights = errors.New("wrong weights")
+
 // check says why a game is not one that the run asked for.
 func (g *games) check(m *event.Game) error {
 	p := g.lead.prompts.find(m.GetIndex())
@@ -146,7 +149,7 @@ func (g *games) check(m *event.Game) error {
 	spec := g.lead.run.Spec
 	switch engines := spec.Engine.Engines; {
 	case m.GetWeightsSha256() != g.at.Opponent:
-		return fmt.Errorf("game %s was played by weights %.12s, the opponent is %.12s", m.GetPromptId(), m.GetWeightsSha256(), g.at.Opponent)
+		return fmt.Errorf("game %s was played by %w: %.12s, the opponent is %.12s", m.GetPromptId(), errWrongWeights, m.GetWeightsSha256(), g.at.Opponent)
 	case m.GetTemplateId() != g.lead.base.Template.ID():
 		return fmt.Errorf("game %s was rendered by template %s, the run's is %s", m.GetPromptId(), m.GetTemplateId(), g.lead.base.Template.ID())
 	case len(engines) == 0 && m.GetFingerprint() != g.lead.run.Fingerprint, len(engines) > 0 && !slices.Contains(engines, m.GetFingerprint()):

@@ -163,9 +163,9 @@ func (l *lead) command(ctx context.Context, c run.Command, reason string) error 
 
 // giveUp records why the run does not go on: blocked where a person can help, failed else.
 func (l *lead) giveUp(ctx context.Context, cause error) error {
-	c, kind := run.Fail, "failed"
-	if errors.Is(cause, ErrBlocked) {
-		c, kind = run.Block, "blocked"
+	c, kind := run.Fail, failureKind(cause)
+	if kind == "blocked" {
+		c = run.Block
 	}
 	if err := l.command(ctx, c, cause.Error()); err != nil {
 		return fmt.Errorf("record that the run is %s: %w", kind, err)

@@ -69,6 +69,7 @@ type Outcome struct {
 	LengthDraws  float64
 	GradNorm     float64 // before clipping
 	Games        int
+	Copies       int // pairs whose draw is the human answer, token by token
 	Tokens       int // of the packed batches, shared prompts counted once
 }
 
@@ -180,6 +181,9 @@ func (l *Learner) playGame(g *Game, answer, pairs int, objective spin.Objective,
 		}
 		out.Metrics.Add(r)
 		out.Traces = append(out.Traces, Trace{g.PromptID, draw.Draw, draw.Iteration, r})
+		if slices.Equal(draw.IDs, g.Real.IDs) {
+			out.Copies++
+		}
 		cr, cg := r.Coefficients(pairs)
 		realCoef += cr
 		l.fill(l.batch.Answers[answer], cg)

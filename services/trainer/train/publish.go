@@ -98,7 +98,7 @@ func (l *lead) publishStep(ctx context.Context, at place, out Outcome, began tim
 	if len(out.Traces) == 0 {
 		return nil
 	}
-	for _, a := range at.health.see(m) {
+	for _, a := range at.health.see(m, out.Copies) {
 		if err := l.alarm(ctx, event.Level_LEVEL_ALARM, a.kind, m.Iteration, a.message); err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ type refusing struct {
 	Seq     uint64 `json:"seq"`
 	Subject string `json:"subject"`
 	Reason  string `json:"reason"`
+	Wrong   bool   `json:"wrong_weights,omitempty"` // another θ than the opponent played it
 }
 
 // takeFence makes this leader the one that may refuse, and finishes what the last one had decided.
@@ -71,7 +72,7 @@ func (f *fence) write(ctx context.Context, next fence) error {
 // played again.
 func (g *games) refuse(ctx context.Context, d bus.Delivery, wrong error) error {
 	reason := fmt.Sprintf("%.1000v", wrong)
-	if err := g.fence.write(ctx, fence{Leader: g.lead.instance, Refusing: &refusing{d.Seq, d.Subject, reason}}); err != nil {
+	if err := g.fence.write(ctx, fence{Leader: g.lead.instance, Refusing: &refusing{d.Seq, d.Subject, reason, errors.Is(wrong, errWrongWeights)}}); err != nil {
 		return err
 	}
 	return g.carryOut(ctx, d)
@@ -96,7 +97,11 @@ func (g *games) carryOut(ctx context.Context, d bus.Delivery) error {
 	}
 	g.lead.cfg.Metrics.Refusals.Inc()
 	m, _ := d.Message.(*event.Game)
-	g.lead.event(ctx, event.Level_LEVEL_WARN, "game_refused", uint32(g.at.Number), fmt.Sprintf("%s; it came from %s and is among the dead letters", what.Reason, orUnknown(m.GetCircumstance().GetInstance())))
+	level, kind := event.Level_LEVEL_WARN, "game_refused"
+	if what.Wrong {
+		level, kind = event.Level_LEVEL_ALARM, "wrong_weights"
+	}
+	g.lead.event(ctx, level, kind, uint32(g.at.Number), fmt.Sprintf("%s; it came from %s and is among the dead letters", what.Reason, orUnknown(m.GetCircumstance().GetInstance())))
 	_, _, rest, _ := event.ParseSubject(what.Subject)
 	if len(rest) == 2 && g.lead.prompts.has(rest[1]) {
 		if err := g.replay(ctx, rest[1], d, fleet.Attempt{Instance: m.GetCircumstance().GetInstance(), TakenAt: time.Now().UTC(), Error: what.Reason}); err != nil {

@@ -159,7 +159,6 @@ func (l *lead) iteration(ctx context.Context, t *turn) (cursor, error) {
 	}
 	defer learner.Free()
 	c := course{phase: event.Phase_PHASE_SPIN, epochs: spec.SPIN.Epochs.At(number), steps: spec.Steps(number), beta: spec.SPIN.Beta.At(number)}
-	c.health = newHealth(c.steps)
 	if c.schedule, err = newSchedule(spec.SPIN.Schedule, spec.SPIN.LR.At(number), spec.SPIN.Warmup, spec.HorizonSteps(number)); err != nil {
 		return cursor{}, err
 	}
@@ -167,6 +166,7 @@ func (l *lead) iteration(ctx context.Context, t *turn) (cursor, error) {
 	if err != nil {
 		return cursor{}, err
 	}
+	c.health = newHealth(c.steps, loss)
 	objective := spin.Objective{Loss: loss, Beta: c.beta}
 	games, stop, err := l.playGames(ctx, t)
 	if err != nil {
