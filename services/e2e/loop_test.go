@@ -123,6 +123,20 @@ func checkRows(t *testing.T, archive *store.Store, spec run.Spec, r result) {
 	equal("scores", "SELECT countIf(metric = 'nll'), countIf(metric = 'accuracy'), countIf(metric = 'near_copy'), count() = uniqExact(phase, iteration, task, metric) FROM scores"+of, 5, 3, 2, 1)
 	equal("benchmarks", "SELECT count(), uniqExact(phase, iteration), min(n), max(n), min(shots), any(task_version), any(harness_version) FROM scores"+of+" AND task = 'arc_easy' AND metric IN ('acc', 'acc_norm')",
 		2*(3+iterations), 3+iterations, 3, 3, 25, 1, harness.Version)
+	equal("measures of self-play", "SELECT uniqExactIf(metric, task = 'heldout'), uniqExactIf(metric, task = 'answers'), countIf(NOT (low <= value AND value <= high)), countIf(metric = 'nll_gain' AND stderr > 0 AND low < high), countIf(metric = 'kl') FROM scores"+of+" AND task IN ('heldout', 'answers')", 13, 13, 0, 3, 3)
+	equal("a gain is the difference of two likelihoods", `SELECT abs((a.value - b.value) - g.value) < 1e-6 FROM (SELECT * FROM scores`+of+` AND metric = 'nll' AND phase = 'sft') AS a,
+		(SELECT * FROM scores`+of+` AND metric = 'nll' AND phase = 'spin' AND iteration = 1) AS b, (SELECT * FROM scores`+of+` AND metric = 'nll_gain' AND phase = 'spin' AND iteration = 1) AS g`, 1)
+	equal("no stop rule", "SELECT any(played), any(stop_reason) FROM runs FINAL"+of, iterations, "")
+	equal("best checkpoint", "SELECT any(nll) = (SELECT min(value) FROM scores"+of+" AND metric = 'nll' AND phase IN ('sft', 'spin')), count() FROM best_checkpoint"+of, 1, 1)
+	schema, err := archive.Schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range schema { // each view has something to say on a real run, but where nothing is said twice
+		if table.View && !strings.HasSuffix(table.Name, "duplicates") {
+			equal("the view "+table.Name, "SELECT count() > 0 FROM "+table.Name+of, 1)
+		}
+	}
 	equal("likelihood", "SELECT min(value > 0 AND n = 6 AND stderr > 0) FROM scores"+of+" AND metric = 'nll'", 1)
 	equal("summary", "SELECT count(), min(samples), min(loss_first), sum(pairs) FROM iteration_summary"+of, iterations, (trained+heldout)*draws, math.Ln2, trained*draws*3)
 	if slices.Contains(r.weights, spec.Model.SHA256) || r.weights[0] == r.weights[1] {

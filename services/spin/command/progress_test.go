@@ -75,6 +75,15 @@ func TestProgress(t *testing.T) {
 				take(&event.Score{Phase: phase, Task: "heldout", Metric: "nll", Circumstance: &event.Circumstance{Seconds: 3}}, 10+100*i, true)
 			}
 		}, "evaluating 2/3 20 tokens/s 0s left"},
+		{"a verdict of the stop rule is shown, also without alarms", func(take func(event.Message, int, bool), _ *progress) {
+			take(&event.Event{Kind: "stop_rule", Level: event.Level_LEVEL_INFO, Message: "the run stops here"}, 1, true)
+			take(&event.Event{Kind: "copies", Level: event.Level_LEVEL_ALARM, Message: "an alarm of this process, which its log shows"}, 2, true)
+			take(&event.Event{Kind: "stop_rule", Level: event.Level_LEVEL_INFO, Message: "old"}, 3, false)
+		}, "the run stops here"},
+		{"a run that ended early has less to evaluate", func(take func(event.Message, int, bool), p *progress) {
+			p.run.Spec.Iterations, p.run.Stop = 5, &run.Stop{Played: 1}
+			take(&event.Score{Phase: event.Phase_PHASE_BASE, Task: "heldout", Metric: "nll", Circumstance: &event.Circumstance{}}, 10, true)
+		}, "evaluating 1/3 0 tokens/s 0s left"},
 	} {
 		shown := &transcript{}
 		p := newProgress(nil, run.Run{Spec: spec}, shown)
