@@ -69,12 +69,17 @@ type summary struct {
 
 // spinRun is `spin run` of the tests' spec in a folder.
 func spinRun(t *testing.T, data, dir, library string) (*exec.Cmd, *bytes.Buffer) {
+	return spinRunAt(t, data, dir, library, "1e-4")
+}
+
+// spinRunAt is spinRun at a learning rate.
+func spinRunAt(t *testing.T, data, dir, library, rate string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	args, err := json.Marshal([]string{
 		"run", "--dir", dir, "--model", tinyModel, "--data", data, "--prompts", fmt.Sprint(trained), "--heldout", fmt.Sprint(heldout),
 		"--draws", fmt.Sprint(draws), "--iterations", fmt.Sprint(iterations), "--max-new-tokens", "12", "--sft-epochs", "1", "--batch", "8",
-		"--lr", "1e-4", "--dtype", "f32", "--micro-tokens", "2048", "--control", "sft", "--threads", "2", "--chdb-lib", library,
-		"--summary", filepath.Join(dir, "summary.json"),
+		"--lr", rate, "--dtype", "f32", "--micro-tokens", "2048", "--control", "sft", "--threads", "2", "--chdb-lib", library,
+		"--summary", filepath.Join(dir, "summary.json"), "--stop-when", "no_gain",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -94,5 +97,56 @@ func TestStopRule(t *testing.T) {
 	got := play(t, archive, spec, oneGenerator(2))
 	if row := strings.Join(ask(t, archive, "SELECT any(played), any(stop_reason), (SELECT groupArray(iteration) FROM events FINAL WHERE run_id = '"+got.id+"' AND kind = 'stop_rule') FROM runs FINAL WHERE run_id = '"+got.id+"'"), "\t"); row != "2\t\t[0]" {
 		t.Errorf("a run whose rule sees no reason: %q", row)
+	}
+}
+
+// deathAt kills a process when it has said some words so many times.
+type deathAt struct {
+	c     *exec.Cmd
+	out   bytes.Buffer
+	words string
+	times int
+}
+
+func (d *deathAt) Write(p []byte) (int, error) {
+	n, err := d.out.Write(p)
+	if strings.Count(d.out.String(), d.words) >= d.times {
+		_ = d.c.Process.Kill()
+	}
+	return n, err
+}
+
+// kill -9 while the trainer waits for scores, and again between the verdict and the end of the iteration: the run ends
+// as one that nobody killed.
+func TestStopRuleKilled(t *testing.T) {
+	library := storetest.Library(t)
+	data, calm, dir := dataset(t), t.TempDir(), t.TempDir()
+	c, out := spinRunAt(t, data, calm, library, "0.05")
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := readSummary(t, calm)
+	if !strings.Contains(out.String(), "Stopped early, after 1 of 2 iterations") || len(want.Iterations) != 1 {
+		t.Fatalf("%d iterations:\n%s", len(want.Iterations), out)
+	}
+	for _, at := range []struct {
+		words string
+		times int
+	}{{"stage done", 2}, {"the run stops here", 1}} { // fine-tuning is a stage too
+		c, _ := spinRunAt(t, data, dir, library, "0.05")
+		d := &deathAt{c: c, words: at.words, times: at.times}
+		c.Stdout, c.Stderr = d, d
+		var exit *exec.ExitError
+		if err := c.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("not killed at %q: %v\n%s", at.words, err, &d.out)
+		}
+	}
+	c, out = spinRunAt(t, data, dir, library, "0.05")
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := readSummary(t, dir)
+	if len(got.Iterations) != 1 || got.RowsDigest != want.RowsDigest || got.Iterations[0].WeightsSHA256 != want.Iterations[0].WeightsSHA256 {
+		t.Errorf("killed twice: %+v, undisturbed: %+v", got, want)
 	}
 }
