@@ -11,13 +11,14 @@ ROWS        ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build model answers clickhouse run test test-long chaos test-cuda lint fuzz bench bench-peers eval-oracle generate clean
+.PHONY: help build cuda model answers clickhouse run test test-long chaos test-cuda lint fuzz bench bench-peers eval-oracle generate clean
 
 help:
 	@echo 'run         fetch what is missing, then play two iterations (ARGS=…)'
 	@echo 'test        all tests; test-long adds the slow ones'
 	@echo 'chaos       the trials of deploy/RELIABILITY.md in their long form, half an hour'
 	@echo 'build       bin/spin, bin/generator, bin/trainer, bin/evaluator, bin/recorder'
+	@echo 'cuda        the same for NVIDIA GPUs: bin/spin-cuda, bin/generator-cuda, …'
 	@echo 'model       fetch the default model into the cache folder; answers, clickhouse: likewise'
 	@echo 'test-cuda   the CUDA engine on an emulated driver'
 	@echo 'lint        gofmt, vet, staticcheck'
@@ -30,6 +31,11 @@ help:
 build:
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/ ./services/...
+
+cuda: # needs gcc; fetches CUDA's headers by package name. What it builds needs libc, and the driver where there is a GPU
+	@mkdir -p bin
+	@env=$$(sh deploy/cuda.sh env) && eval "$$env" && for name in spin generator trainer evaluator; do \
+		echo "bin/$$name-cuda" && $(GO) build -trimpath -tags cuda,netgo,osusergo -o bin/$$name-cuda ./services/$$name || exit 1; done
 
 model answers clickhouse:
 	@sh deploy/fetch.sh $@

@@ -5,9 +5,11 @@ package cuda_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +77,13 @@ var emulator = sync.OnceValues(func() (string, error) {
 
 var cleanup = func() {}
 
+// TestMain gives the blocks and threads of every launch a new order, and says which.
 func TestMain(m *testing.M) {
+	if os.Getenv("SIMT_SEED") == "" {
+		seed := strconv.Itoa(2 + rand.IntN(1<<30))
+		fmt.Fprintln(os.Stderr, "SIMT_SEED="+seed)
+		os.Setenv("SIMT_SEED", seed)
+	}
 	code := m.Run()
 	cleanup()
 	os.Exit(code)

@@ -34,7 +34,7 @@ func TestRunAll(t *testing.T) {
 
 // The order of blocks, and of threads between barriers, changes nothing.
 func TestThreadOrder(t *testing.T) {
-	for _, seed := range []string{"1", "2"} {
+	for _, seed := range []string{"0", "1"} { // the other tests have one at random
 		t.Run("seed "+seed, func(t *testing.T) {
 			t.Setenv("SIMT_SEED", seed)
 			device(t).Close()

@@ -49,6 +49,7 @@ func (e *evaluator) Run(ctx context.Context, log zerolog.Logger) error {
 	}
 	defer monitor.Close()
 	e.cfg.Metrics = telemetry.NewEvaluator(monitor.Registry)
+	e.engine.Notes = log
 	dev, err := e.engine.Open()
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ func (g *generator) Run(ctx context.Context, log zerolog.Logger) error {
 	}
 	defer monitor.Close()
 	g.cfg.Metrics = telemetry.NewGenerator(monitor.Registry)
+	g.engine.Notes = log
 	dev, dtype, err := g.engine.Start()
 	if err != nil {
 		return err

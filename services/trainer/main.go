@@ -49,6 +49,7 @@ func (t *trainer) Run(ctx context.Context, log zerolog.Logger) error {
 	}
 	defer monitor.Close()
 	t.cfg.Metrics = telemetry.NewTrainer(monitor.Registry)
+	t.engine.Notes = log
 	dev, err := t.engine.Open()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ package driver
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -23,8 +24,9 @@ func IsMemory(err error) bool { return err == error(cu.OutOfMemory) }
 
 // Context is one GPU, made ready.
 type Context struct {
-	dev cu.Device
-	ctx cu.CUContext
+	dev     cu.Device
+	ctx     cu.CUContext
+	modules []*Module
 
 	Name         string
 	Major, Minor int // compute capability
@@ -57,12 +59,15 @@ func Open(library string, ordinal int) (*Context, error) {
 	return c, nil
 }
 
-// Close waits for the GPU and lets go of it. What was made from c must not be used afterwards.
+// Close waits for the GPU and lets go of it and of the modules. What was made from c must not be used
+// afterwards; streams, events, graphs and memory are to be given back before.
 func (c *Context) Close() error {
-	if err := c.Synchronize(); err != nil {
-		return err
+	err := c.Synchronize()
+	for _, m := range c.modules {
+		err = errors.Join(err, c.do(m.mod.Unload))
 	}
-	return c.dev.ReleasePrimaryCtx()
+	c.modules = nil
+	return errors.Join(err, c.dev.ReleasePrimaryCtx())
 }
 
 // do runs f on a thread where c is current. It nests.
@@ -126,13 +131,14 @@ type Module struct {
 	mod cu.Module
 }
 
-// Load takes PTX, which the driver compiles for the GPU, or a cubin.
+// Load takes PTX, which the driver compiles for the GPU, or a cubin. The module lives until Close.
 func (c *Context) Load(image []byte) (*Module, error) {
 	m := &Module{c: c}
 	err := c.do(func() (err error) { m.mod, err = cu.LoadData(string(image) + "\x00"); return err })
 	if err != nil {
 		return nil, err
 	}
+	c.modules = append(c.modules, m)
 	return m, nil
 }
 

@@ -86,6 +86,17 @@ func (c *Context) NewEvent() (e Event, err error) {
 // Record queues the event.
 func (s *Stream) Record(e Event) error { return s.c.do(func() error { return e.e.Record(s.s) }) }
 
+// After makes what s queues from now on wait for an event that has been recorded on another stream.
+func (s *Stream) After(e Event) error { return s.c.do(func() error { return s.s.Wait(e.e, 0) }) }
+
+// CopyOn queues a copy from device memory to device memory.
+func (s *Stream) CopyOn(dst, src Ptr, bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
+	return s.c.do(func() error { return cu.MemcpyDtoDAsync(dst, src, bytes, s.s) })
+}
+
 // Wait returns once the work before the event is done.
 func (e Event) Wait() error { return e.c.do(e.e.Synchronize) }
 

@@ -3,7 +3,8 @@
 //
 // It is as lazy and as strict as the interface allows. Work queued on a stream runs only when
 // something waits for it, so a missing wait shows. Streams do not wait for the default stream.
-// Memory starts as NaN and ends at a guard page. Asynchronous copies want pinned memory. While a
+// Memory starts as NaN between guard pages, and what a kernel writes just outside of it is found after
+// the launch. What is still alive when the last context goes is a leak, and ends the process. Asynchronous copies want pinned memory. While a
 // stream captures, what the driver forbids fails. A module has the kernels that its PTX names, with
 // the parameters that it lists: a stale PTX is refused.
 #include "simt.h"
@@ -49,7 +50,8 @@ static size_t used;
 static std::set<Stream *> streams;
 static Stream defaultStream;
 static std::map<void *, int> dynamicOf; // kernels that were allowed more
-static int context;
+static int context, retained;
+static long modules, graphs, events;
 static thread_local void *currentContext;
 
 static Stream *of(void *s) { return s ? (Stream *)s : &defaultStream; }
@@ -80,7 +82,10 @@ static void fault(int number, siginfo_t *info, void *at) {
 		auto p = (Address)info->si_addr;
 		auto i = device.upper_bound(p);
 		char text[200];
-		if (i != device.begin() && (--i, p - i->first < i->second->size + 65536))
+		const Address near = 65536;
+		bool next = i != device.end() && i->first - p < near;
+		if (!next && i != device.begin()) next = (--i, p - i->first < i->second->size + near);
+		if (next)
 			snprintf(text, sizeof text, "thread %u: touches byte %lld of a block of %zu bytes", simt::current->number, (long long)(p - i->first), i->second->size);
 		else
 			snprintf(text, sizeof text, "thread %u: touches address %p", simt::current->number, info->si_addr);
@@ -127,8 +132,17 @@ API cuDeviceGetAttribute(int *v, int attribute, int) {
 	}
 	return OK;
 }
-API cuDevicePrimaryCtxRetain(void **c, int) { *c = &context; return OK; }
-API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+API cuDevicePrimaryCtxRetain(void **c, int) { GUARD; retained++; *c = &context; return OK; }
+API cuDevicePrimaryCtxRelease_v2(int) {
+	GUARD;
+	if (!retained) return INVALID_CONTEXT;
+	if (--retained) return OK;
+	if (device.size() + pinned.size() + streams.size() + modules + graphs + events == 0) return OK;
+	fprintf(stderr, "emulator: leak: the last context goes with %zu blocks of device memory, %zu of pinned memory, %zu streams, %ld events, %ld graphs, %ld modules\n",
+		device.size(), pinned.size(), streams.size(), events, graphs, modules);
+	fflush(stderr);
+	_exit(3);
+}
 API cuCtxSetCurrent(void *c) { currentContext = c; return OK; }
 API cuCtxGetCurrent(void **c) { *c = currentContext; return OK; }
 API cuCtxSynchronize() {
@@ -185,6 +199,12 @@ API cuMemcpyDtoHAsync_v2(void *d, Address s, size_t n, void *stream) {
 	of(stream)->put([=] { memcpy(d, (void *)s, n); });
 	return OK;
 }
+API cuMemcpyDtoDAsync_v2(Address d, Address s, size_t n, void *stream) {
+	GUARD;
+	if (!within(device, d, n) || !within(device, s, n)) return INVALID_VALUE;
+	of(stream)->put([=] { memcpy((void *)d, (void *)s, n); });
+	return OK;
+}
 API cuMemsetD8_v2(Address d, unsigned char v, size_t n) {
 	GUARD;
 	if (forbidden()) return CAPTURE_UNSUPPORTED;
@@ -201,8 +221,8 @@ API cuStreamSynchronize(void *s) {
 	of(s)->finish();
 	return OK;
 }
-API cuEventCreate(void **e, unsigned) { *e = new Event; return OK; }
-API cuEventDestroy_v2(void *e) { GUARD; finishAll(); delete (Event *)e; return OK; }
+API cuEventCreate(void **e, unsigned) { GUARD; events++; *e = new Event; return OK; }
+API cuEventDestroy_v2(void *e) { GUARD; finishAll(); events--; delete (Event *)e; return OK; }
 API cuEventRecord(void *event, void *s) {
 	GUARD;
 	auto *e = (Event *)event;
@@ -210,6 +230,15 @@ API cuEventRecord(void *event, void *s) {
 	e->stream = of(s);
 	auto turn = ++e->recorded;
 	e->stream->put([=] { e->done = turn; });
+	return OK;
+}
+API cuStreamWaitEvent(void *s, void *event, unsigned) {
+	GUARD;
+	auto *e = (Event *)event;
+	if (of(s)->recording) { of(s)->spoiled = true; return CAPTURE_UNSUPPORTED; } // more than the driver forbids
+	auto turn = e->recorded; // of now: what is recorded later does not matter
+	auto *from = e->stream;
+	if (from != of(s)) of(s)->put([=] { while (e->done < turn) from->step(); });
 	return OK;
 }
 API cuEventSynchronize(void *event) {
@@ -234,12 +263,13 @@ API cuStreamEndCapture(void *s, void **graph) {
 	if (of(s)->recorder != std::this_thread::get_id()) return CAPTURE_WRONG_THREAD;
 	auto g = std::move(of(s)->recording);
 	if (of(s)->spoiled) return CAPTURE_INVALIDATED;
+	graphs++;
 	*graph = g.release();
 	return OK;
 }
-API cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long) { *exec = new Graph(*(Graph *)graph); return OK; }
-API cuGraphDestroy(void *graph) { delete (Graph *)graph; return OK; }
-API cuGraphExecDestroy(void *exec) { GUARD; finishAll(); delete (Graph *)exec; return OK; }
+API cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long) { GUARD; graphs++; *exec = new Graph(*(Graph *)graph); return OK; }
+API cuGraphDestroy(void *graph) { GUARD; graphs--; delete (Graph *)graph; return OK; }
+API cuGraphExecDestroy(void *exec) { GUARD; finishAll(); graphs--; delete (Graph *)exec; return OK; }
 API cuGraphLaunch(void *exec, void *s) {
 	GUARD;
 	auto *g = (Graph *)exec;
@@ -264,8 +294,8 @@ static Module *parse(const std::string &ptx) {
 	}
 	return m.release();
 }
-API cuModuleLoadData(void **m, const void *image) { *m = parse((const char *)image); return *m ? OK : INVALID_PTX; }
-API cuModuleUnload(void *m) { delete (Module *)m; return OK; }
+API cuModuleLoadData(void **m, const void *image) { GUARD; *m = parse((const char *)image); modules += *m != nullptr; return *m ? OK : INVALID_PTX; }
+API cuModuleUnload(void *m) { GUARD; modules--; delete (Module *)m; return OK; }
 API cuModuleGetFunction(void **f, void *m, const char *name) {
 	auto i = ((Module *)m)->kernels.find(name);
 	if (i == ((Module *)m)->kernels.end()) return NOT_FOUND;
@@ -298,6 +328,12 @@ API cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
 		struct Call { simt::Entry *entry; std::vector<void *> args; } call{e, {}};
 		for (auto &c : cells) call.args.push_back((void *)&c);
 		simt::launch(e->name, {gx, gy, gz}, {bx, by, bz}, shared, [](void *v) { auto *c = (Call *)v; c->entry->run(c->args.data()); }, &call);
+		for (auto &m : device) {
+			if (!m.second->slackTouched()) continue;
+			fprintf(stderr, "emulator: %s: writes just outside a block of %zu bytes (SIMT_SEED=%u)\n", e->name, m.second->size, simt::setting("SIMT_SEED", 0));
+			fflush(stderr);
+			_exit(3);
+		}
 	});
 	return OK;
 }

@@ -26,7 +26,7 @@ static void begin() {
 	b->alive--;
 	f->warp->alive &= ~(1u << (f->number & 31));
 	if (b->alive && b->arrived == b->alive) release(b); // an exited thread counts as arrived
-	if (f->warp->alive && f->warp->arrived == (unsigned)__builtin_popcount(f->warp->alive)) release(f->warp);
+	if (f->warp->alive && f->warp->arrived == (unsigned)__builtin_popcount(f->warp->alive)) release(b, f->warp);
 	for (;;) yield();
 }
 
@@ -52,18 +52,21 @@ static void runBlock(Block &b) {
 		memset(sp, 0, SAVED * sizeof *sp);
 		f.sp = sp;
 	}
-	while (b.alive) {
-		bool ran = false;
-		for (unsigned i : b.order) {
-			Fiber &f = b.fibers[i];
-			if (f.state == AT_WARP && f.generation != f.warp->generation) f.state = RUNNING;
-			if (f.state != RUNNING) continue;
-			current = &f;
-			ran = true;
-			simt_switch(&b.scheduler, f.sp);
-			if (b.ahead) break;
+	b.released = false;
+	bool ran = false;
+	for (size_t at = 0; b.alive;) {
+		if (b.ahead && b.released) { b.released = false; at = 0; } // the first that can run does
+		if (at == b.order.size()) {
+			if (!ran) fail("not all threads reach the barrier that others wait at");
+			ran = false;
+			at = 0;
 		}
-		if (!ran && b.alive) fail("not all threads reach the barrier that others wait at");
+		Fiber &f = b.fibers[b.order[at++]];
+		if (f.state == AT_WARP && f.generation != f.warp->generation) f.state = RUNNING;
+		if (f.state != RUNNING) continue;
+		current = &f;
+		ran = true;
+		simt_switch(&b.scheduler, f.sp);
 	}
 	current = nullptr;
 	block = nullptr;
@@ -92,15 +95,12 @@ static std::vector<unsigned> ordered(unsigned n, unsigned seed) {
 	return v;
 }
 
-static unsigned setting(const char *name, unsigned otherwise) {
-	const char *s = getenv(name);
-	return s && *s ? (unsigned)atoi(s) : otherwise;
-}
-
 // The driver runs one launch at a time, so the stacks may stay mapped from one to the next.
 void launch(const char *kernel, Dim grid, Dim size, size_t dynamicBytes, void (*body)(void *), void *arg) {
 	static std::vector<std::pair<char *, size_t>> stacks;
+	static unsigned launches;
 	unsigned n = size.x * size.y * size.z, total = grid.x * grid.y * grid.z, seed = setting("SIMT_SEED", 0);
+	if (seed > 1) seed = std::max(2u, seed + 2654435761u * launches++);
 	unsigned workers = std::max(1u, std::min(setting("SIMT_THREADS", std::thread::hardware_concurrency()), total));
 	if (stacks.size() < workers) stacks.resize(workers);
 	for (unsigned i = 0; i < workers; i++) {
@@ -128,6 +128,7 @@ void launch(const char *kernel, Dim grid, Dim size, size_t dynamicBytes, void (*
 			unsigned at = blocks[i];
 			b.index = {at % grid.x, at / grid.x % grid.y, at / (grid.x * grid.y)};
 			runBlock(b);
+			for (auto &s : b.shared) if (s.memory->slackTouched()) { block = &b; fail("writes outside its shared memory"); }
 		}
 	};
 	std::vector<std::thread> others;

@@ -4,8 +4,8 @@
 // ends at a page that cannot be touched.
 //
 // SIMT_SEED orders blocks, and the warps and threads in a block: 0 or unset by number, and threads
-// take turns; 1 backwards, others at random, and each runs as far ahead as it can. SIMT_THREADS is
-// the number of machine threads.
+// take turns; 1 backwards, others at random, otherwise in each launch, and each runs as far ahead as
+// it can. A failure names the seed. SIMT_THREADS is the number of machine threads.
 //
 // It knows full warps only, and no memory model: what one thread of a block writes, another sees at
 // once. A missing barrier shows only where some order of threads makes it wrong.
@@ -30,30 +30,41 @@ namespace simt {
 
 struct Dim { unsigned x, y, z; };
 
-// Guarded is memory whose end lies at a page that cannot be touched, up to `grain` bytes.
+// Guarded is memory between two pages that cannot be touched. It ends at the second one, up to
+// `grain` bytes; the slack before and behind it reads as NaN, and `slackTouched` says whether it has
+// been written.
 class Guarded {
 public:
-	static constexpr size_t grain = 16;
+	static constexpr size_t grain = 16; // the widest aligned access of the kernels
+	static constexpr unsigned char POISON = 0xff;
 	char *data = nullptr;
 	size_t size = 0;
 
-	explicit Guarded(size_t n) : size(n) {
-		size_t page = sysconf(_SC_PAGESIZE), used = (n + grain - 1) / grain * grain;
-		mapped = (used + page - 1) / page * page + page;
+	explicit Guarded(size_t n) : size(n), page(sysconf(_SC_PAGESIZE)) {
+		size_t used = (n + grain - 1) / grain * grain;
+		mapped = (used + page - 1) / page * page + 2 * page;
 		base = (char *)mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (base == MAP_FAILED) { base = nullptr; return; }
-		mprotect(base + mapped - page, page, PROT_NONE);
-		data = base + mapped - page - used;
-		poison();
+		mprotect(base, page, PROT_NONE);
+		mprotect(end(), page, PROT_NONE);
+		data = end() - used;
+		memset(base + page, POISON, mapped - 2 * page);
 	}
 	~Guarded() { if (base) munmap(base, mapped); }
 	Guarded(const Guarded &) = delete;
 	void operator=(const Guarded &) = delete;
-	void poison() { memset(data, 0xff, size); }
+	void poison() { memset(data, POISON, size); }
+	bool slackTouched() const { return touched(base + page, data) || touched(data + size, end()); }
 
 private:
+	size_t page;
 	char *base = nullptr;
 	size_t mapped = 0;
+
+	char *end() const { return base + mapped - page; }
+	static bool touched(const char *from, const char *to) {
+		return std::any_of(from, to, [](char c) { return (unsigned char)c != POISON; });
+	}
 };
 
 enum State : uint8_t { RUNNING, AT_BARRIER, AT_WARP, DONE };
@@ -80,6 +91,7 @@ struct Block {
 	std::vector<Fiber> fibers;
 	std::vector<Warp> warps;
 	std::vector<unsigned> order; // of threads: the first that can run does
+	bool released;               // some of those that waited, since the scheduler looked
 	bool ahead;                  // as far as it can, before the next; else they take turns
 	std::vector<Shared> shared;
 	std::unique_ptr<Guarded> dynamic;
@@ -94,13 +106,18 @@ struct Block {
 extern thread_local Block *block;
 extern thread_local Fiber *current;
 
+inline unsigned setting(const char *name, unsigned otherwise) {
+	const char *s = getenv(name);
+	return s && *s ? (unsigned)strtoul(s, nullptr, 10) : otherwise;
+}
+
 constexpr size_t STACK = 64 << 10;
 
 // simt_switch saves the callee-saved registers on the stack, the stack in *save, and goes on at `to`.
 extern "C" void simt_switch(void **save, void *to);
 
 [[noreturn]] inline void fail(const char *what) {
-	fprintf(stderr, "emulator: %s: block (%u, %u, %u): %s\n", block->kernel, block->index.x, block->index.y, block->index.z, what);
+	fprintf(stderr, "emulator: %s: block (%u, %u, %u): %s (SIMT_SEED=%u)\n", block->kernel, block->index.x, block->index.y, block->index.z, what, setting("SIMT_SEED", 0));
 	fflush(stderr);
 	_exit(3);
 }
@@ -109,9 +126,10 @@ inline void yield() { simt_switch(&current->sp, block->scheduler); }
 
 inline void release(Block *b) {
 	b->arrived = 0;
+	b->released = true;
 	for (auto &f : b->fibers) if (f.state == AT_BARRIER) f.state = RUNNING;
 }
-inline void release(Warp *w) { w->arrived = 0; w->generation++; }
+inline void release(Block *b, Warp *w) { b->released = true; w->arrived = 0; w->generation++; }
 
 inline void barrier(const char *where) {
 	Block *b = block;
@@ -126,7 +144,7 @@ inline void warpBarrier(unsigned mask = ~0u) {
 	Warp *w = current->warp;
 	if ((mask & w->alive) != w->alive) fail("a warp operation without some of the warp's threads");
 	current->generation = w->generation;
-	if (++w->arrived == (unsigned)__builtin_popcount(w->alive)) { release(w); return; }
+	if (++w->arrived == (unsigned)__builtin_popcount(w->alive)) { release(block, w); return; }
 	current->state = AT_WARP;
 	yield();
 }
