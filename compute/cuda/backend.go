@@ -15,6 +15,8 @@ type Backend struct {
 	dev    *Device
 	k      *kernels
 	stream *driver.Stream
+	in     lane // for large uploads
+	out    lane // for large downloads
 	limits compute.Limits
 	err    error // the first failure; nothing is queued after it
 
@@ -23,6 +25,7 @@ type Backend struct {
 	up        staging
 	down      staging
 	pending   []landing // downloads that the caller's memory does not hold yet
+	outUsed   bool      // since all downloads had landed
 	issued    compute.Ticket
 	events    [16]driver.Event // of the last tickets, by number
 	graphs    map[uint64]*graph
@@ -51,6 +54,13 @@ func (d *Device) NewBackend() compute.Backend {
 		b.events[i], err = d.ctx.NewEvent()
 		must(err)
 	}
+	for _, l := range []*lane{&b.in, &b.out} {
+		l.mem = d.alloc("NewBackend", stagingBytes)
+		l.stream, err = d.ctx.NewStream()
+		must(err)
+		l.event, err = d.ctx.NewEvent()
+		must(err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queues = append(d.queues, b)
@@ -60,6 +70,7 @@ func (d *Device) NewBackend() compute.Backend {
 // close lets go of everything but the memory, after a failure as well as it can.
 func (b *Backend) close() {
 	_ = b.stream.Synchronize()
+	_ = b.out.stream.Synchronize()
 	for _, g := range b.graphs {
 		_ = g.exec.Destroy()
 	}
@@ -68,6 +79,10 @@ func (b *Backend) close() {
 	}
 	_ = b.dev.ctx.FreePinned(b.up.mem)
 	_ = b.dev.ctx.FreePinned(b.down.mem)
+	for _, l := range []*lane{&b.in, &b.out} { // its memory is the device's to free
+		_ = l.event.Destroy()
+		_ = l.stream.Destroy()
+	}
 	_ = b.stream.Destroy()
 }
 

@@ -3,7 +3,9 @@
 package cuda
 
 import (
+	"cmp"
 	"fmt"
+	"unsafe"
 
 	"github.com/seed-8780d58e/spin/compute"
 	"github.com/seed-8780d58e/spin/compute/cuda/driver"
@@ -25,6 +27,52 @@ func (s *staging) take(n int) []byte {
 	piece := s.mem[s.used : s.used+n]
 	s.used += n
 	return piece
+}
+
+// lane takes large copies past the kernels: between pinned memory and device memory of its own on a
+// stream of its own, while the queue computes. Its memory is the staging's twin: a piece lies in both
+// at the same place. Between there and the tensor the piece moves in the queue's order, at the speed of
+// the device's memory, so that no tensor is read or written before its turn.
+type lane struct {
+	stream *driver.Stream
+	mem    *memory
+	event  driver.Event
+}
+
+// laneBytes is the least that is worth two more calls of the driver.
+const laneBytes = 64 << 10
+
+func (l *lane) at(s *staging, piece []byte) driver.Ptr {
+	return l.mem.ptr + driver.Ptr(uintptr(unsafe.Pointer(&piece[0]))-uintptr(unsafe.Pointer(&s.mem[0])))
+}
+
+// upload queues a piece of staging for dst.
+func (b *Backend) upload(dst driver.Ptr, piece []byte) error {
+	if len(piece) < laneBytes {
+		return b.stream.CopyIn(dst, piece)
+	}
+	at := b.in.at(&b.up, piece)
+	return cmp.Or(b.in.stream.CopyIn(at, piece), b.in.stream.Record(b.in.event), b.stream.After(b.in.event),
+		b.stream.CopyOn(dst, at, int64(len(piece))))
+}
+
+// download queues src for a piece of staging.
+func (b *Backend) download(piece []byte, src driver.Ptr) error {
+	if len(piece) < laneBytes {
+		return b.stream.CopyOut(piece, src)
+	}
+	at := b.out.at(&b.down, piece)
+	b.outUsed = true
+	return cmp.Or(b.stream.CopyOn(at, src, int64(len(piece))), b.stream.Record(b.out.event), b.out.stream.After(b.out.event),
+		b.out.stream.CopyOut(piece, at))
+}
+
+// mark queues an event behind all that was queued before, on the lane too where that may be at work.
+func (b *Backend) mark(e driver.Event) error {
+	if !b.outUsed {
+		return b.stream.Record(e)
+	}
+	return cmp.Or(b.stream.Record(b.out.event), b.out.stream.After(b.out.event), b.out.stream.Record(e))
 }
 
 // landing is a piece of a download: from staging to the caller's memory.
@@ -68,7 +116,7 @@ func (b *Backend) send(dst driver.Ptr, src []byte) {
 			continue
 		}
 		n := copy(piece, src)
-		b.fail(b.stream.CopyIn(dst, piece))
+		b.fail(b.upload(dst, piece))
 		dst, src = dst+driver.Ptr(n), src[n:]
 	}
 }
@@ -80,7 +128,7 @@ func (b *Backend) Download(dst []byte, src compute.Tensor) compute.Ticket {
 	b.issued++
 	b.eachRun(src, func(p driver.Ptr, from, to int) { b.receive(dst[from:to], p) })
 	if b.err == nil {
-		b.fail(b.stream.Record(b.events[b.issued%compute.Ticket(len(b.events))]))
+		b.fail(b.mark(b.events[b.issued%compute.Ticket(len(b.events))]))
 	}
 	return b.issued
 }
@@ -91,10 +139,11 @@ func (b *Backend) receive(dst []byte, src driver.Ptr) {
 		piece := b.down.take(len(dst))
 		if len(piece) == 0 {
 			b.fail(b.stream.Synchronize())
+			b.fail(b.out.stream.Synchronize())
 			b.land(b.issued)
 			continue
 		}
-		b.fail(b.stream.CopyOut(piece, src))
+		b.fail(b.download(piece, src))
 		b.pending = append(b.pending, landing{dst[:len(piece)], piece, b.issued})
 		dst, src = dst[len(piece):], src+driver.Ptr(len(piece))
 	}
@@ -110,7 +159,7 @@ func (b *Backend) land(upTo compute.Ticket) {
 	clear(b.pending[rest:])
 	b.pending = b.pending[:rest]
 	if rest == 0 {
-		b.down.used = 0
+		b.down.used, b.outUsed = 0, false
 	}
 }
 
