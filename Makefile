@@ -57,7 +57,8 @@ chaos: clickhouse # its last line says how many trials passed
 
 test-cuda: # needs g++; fetches CUDA's headers and compiler by package name
 	@sh deploy/cuda.sh nvrtc >/dev/null && eval "$$(sh deploy/cuda.sh env)" && \
-	CGO_ENABLED=1 $(GO) vet -tags cuda ./compute/cuda/... && CGO_ENABLED=1 $(GO) test -tags cuda ./compute/cuda/...
+	CGO_ENABLED=1 $(GO) vet -tags cuda ./compute/cuda/... && CGO_ENABLED=1 $(GO) test -tags cuda ./compute/cuda/... && \
+	CGO_ENABLED=1 $(GO) test -tags cuda -run TestDevice ./services/process
 
 lint:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }

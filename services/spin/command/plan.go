@@ -68,21 +68,10 @@ const (
 func (e *estimate) print(w io.Writer, gen generate.Config) {
 	c, spec := e.cfg, e.spec
 	params := float64(c.Parameters())
-	size := float64(e.dtype.Size())
 	matrices, head := matrixParameters(c), float64(c.Vocab)*float64(c.Hidden)
 	forward := func(inputs, targets int) float64 { return 2 * (matrices*float64(inputs) + head*float64(targets)) }
 
-	trained := params
-	if spec.LoRA.Rank > 0 {
-		trained = loraParameters(c, spec.LoRA.Rank)
-	}
-	rule, _ := optim.ParseRule(spec.SPIN.Optimizer.Name) // a valid spec has one
-	weights := params*size*2 + trained*8 + float64(optim.StateBytes(rule.Kind, int64(trained)))
-	acts := float64(spec.Engine.Memory)
-	if acts == 0 {
-		acts = float64(model.ActivationBytes(c, e.dtype, spec.Engine.MicroTokens))
-	}
-	sampler := params*size + float64(c.Layers)*float64(2*gen.CacheTokens*c.KVWidth())*size
+	weights, acts, sampler := e.memory(gen)
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "model\t%.0f M parameters, %s\n", params/1e6, e.dtype)
@@ -118,6 +107,24 @@ func (e *estimate) print(w io.Writer, gen generate.Config) {
 	}
 	fmt.Fprintf(t, "in all\t%s, on an otherwise idle machine\n", duration(total))
 	t.Flush()
+}
+
+// memory is what a run takes of the device, in bytes: weights (in two forms), masters, gradients and
+// optimizer state; the activations of a micro-batch; and what sampling adds, cache included.
+func (e *estimate) memory(gen generate.Config) (weights, acts, sampler float64) {
+	c, spec, size := e.cfg, e.spec, float64(e.dtype.Size())
+	params := float64(c.Parameters())
+	trained := params
+	if spec.LoRA.Rank > 0 {
+		trained = loraParameters(c, spec.LoRA.Rank)
+	}
+	rule, _ := optim.ParseRule(spec.SPIN.Optimizer.Name) // a valid spec has one
+	weights = params*size*2 + trained*8 + float64(optim.StateBytes(rule.Kind, int64(trained)))
+	acts = float64(spec.Engine.Memory)
+	if acts == 0 {
+		acts = float64(model.ActivationBytes(c, e.dtype, spec.Engine.MicroTokens))
+	}
+	return weights, acts, params*size + float64(c.Layers)*float64(2*gen.CacheTokens*c.KVWidth())*size
 }
 
 // matrixParameters are the weights that each token is multiplied by, the head left out.
