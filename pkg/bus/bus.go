@@ -66,6 +66,8 @@ type Config struct {
 	// Limits of streams, queue and leases are the same for all services of a broker. The zero value takes those that the broker has, or makes it one
 	// of DefaultLimits; others are set by Init, and refused by Connect where the broker's differ.
 	Limits Limits
+	// Replicas, for Init: copies of every stream and bucket, whatever the limits say; 0: what they say.
+	Replicas int
 	// Metrics of the connection; nil: nobody reads them.
 	Metrics *telemetry.Bus
 }
@@ -112,6 +114,9 @@ func Init(ctx context.Context, cfg Config, log zerolog.Logger) (*Conn, error) {
 		return nil, err
 	}
 	if err = c.settleLimits(ctx); err == nil {
+		if cfg.Replicas > 0 {
+			c.limits.Replicas = cfg.Replicas
+		}
 		err = c.ensureStreams(ctx)
 	}
 	if err == nil {

@@ -53,3 +53,19 @@ func TestLimitsAreTheBrokers(t *testing.T) {
 	}
 	c.Close()
 }
+
+// Who makes the streams may say how many copies there are; a broker that is alone can't have three, and says so.
+func TestReplicas(t *testing.T) {
+	b := newBroker(t, quick())
+	c, err := bus.Init(t.Context(), bus.Config{Server: b, Name: "test", Replicas: 1}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Limits(); got != quick() {
+		t.Errorf("limits %+v, want the broker's", got)
+	}
+	c.Close()
+	if _, err = bus.Init(t.Context(), bus.Config{Server: b, Name: "test", Replicas: 3}, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "replicas") {
+		t.Errorf("three copies on one broker: %v", err)
+	}
+}

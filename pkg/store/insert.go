@@ -135,14 +135,19 @@ func (s *Store) Insert(ctx context.Context, token string, b *Batch) error {
 }
 
 func (s *Store) insertTable(ctx context.Context, t table) error {
-	batch, err := s.db.PrepareBatch(ctx, "INSERT INTO "+t.name+" ("+strings.Join(t.columns(), ", ")+")")
+	names := t.columns()
+	batch, err := s.db.PrepareBatch(ctx, "INSERT INTO "+t.name+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return err
 	}
 	defer batch.Close()
-	for i := range t.rows.Len() {
-		if err := batch.AppendStruct(t.rows.Index(i).Addr().Interface()); err != nil {
-			return fmt.Errorf("row %d: %w", i, err)
+	columns := batch.Columns()
+	if len(columns) != len(names) {
+		return fmt.Errorf("the table gives %d columns, asked for %d", len(columns), len(names))
+	}
+	for i, c := range columns {
+		if err := appendColumn(c, t.rows, i); err != nil {
+			return fmt.Errorf("column %s: %w", c.Name(), err)
 		}
 	}
 	return batch.Send()

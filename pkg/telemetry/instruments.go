@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Bus is what each service's connection to the broker counts.
@@ -30,6 +31,7 @@ func NewBus(r *Registry) *Bus {
 
 // Generator is what a generator counts.
 type Generator struct {
+	Tracer        trace.Tracer
 	Games         prometheus.Counter
 	Sampled       prometheus.Counter // tokens
 	Prompt        prometheus.Counter // tokens
@@ -45,6 +47,7 @@ type Generator struct {
 func NewGenerator(r *Registry) *Generator {
 	f := r.factory()
 	return &Generator{
+		Tracer:  r.tracer(),
 		Games:   f.NewCounter(prometheus.CounterOpts{Name: "spin_generator_games_total", Help: "Games that were played and published."}),
 		Sampled: f.NewCounter(prometheus.CounterOpts{Name: "spin_generator_sampled_tokens_total", Help: "Tokens that the engine has sampled; their rate is the generator's tokens per second."}),
 		Prompt:  f.NewCounter(prometheus.CounterOpts{Name: "spin_generator_prompt_tokens_total", Help: "Tokens of prompts that the engine has read."}),
@@ -65,6 +68,7 @@ func NewGenerator(r *Registry) *Generator {
 
 // Trainer is what a trainer counts.
 type Trainer struct {
+	Tracer      trace.Tracer
 	Runs        *prometheus.GaugeVec // by status
 	Led         prometheus.Gauge     // runs
 	Steps       *prometheus.CounterVec
@@ -85,6 +89,7 @@ type Trainer struct {
 func NewTrainer(r *Registry) *Trainer {
 	f := r.factory()
 	return &Trainer{
+		Tracer: r.tracer(),
 		Runs: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "spin_trainer_runs", Help: "Runs of the broker by status, as every trainer sees them: blocked ones wait for a person.",
 		}, []string{"status"}),
@@ -135,6 +140,7 @@ func NewEvaluator(r *Registry) *Evaluator {
 
 // Recorder is what a recorder counts.
 type Recorder struct {
+	Tracer        trace.Tracer
 	Rows          *prometheus.CounterVec
 	InsertSeconds prometheus.Histogram
 	Retries       prometheus.Counter
@@ -147,7 +153,8 @@ type Recorder struct {
 func NewRecorder(r *Registry) *Recorder {
 	f, stream := r.factory(), []string{"stream"}
 	return &Recorder{
-		Rows: f.NewCounterVec(prometheus.CounterOpts{Name: "spin_recorder_rows_total", Help: "Rows that ClickHouse has taken, by table; a batch that is repeated after a restart counts again."}, []string{"table"}),
+		Tracer: r.tracer(),
+		Rows:   f.NewCounterVec(prometheus.CounterOpts{Name: "spin_recorder_rows_total", Help: "Rows that ClickHouse has taken, by table; a batch that is repeated after a restart counts again."}, []string{"table"}),
 		InsertSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "spin_recorder_insert_seconds", Help: "Time of one try to insert a batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 		}),

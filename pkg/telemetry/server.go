@@ -53,8 +53,9 @@ func (m *Monitor) Addr() net.Addr {
 	return m.listener.Addr()
 }
 
-// Close ends Listen.
+// Close ends Listen, and sends the spans that are left.
 func (m *Monitor) Close() {
+	m.flush()
 	m.stop()
 	m.served.Wait()
 }

@@ -4,7 +4,8 @@
 // Start with Monitor: a process has one. Its Registry is what the instruments of instruments.go are made
 // in, one struct for each service, which is handed to the service's constructor; Listen serves /metrics,
 // /healthz and /readyz (server.go). Instruments that are made without a registry count for nobody: a
-// service always has some, and asks nothing. trace.go is about messages.
+// service always has some, and asks nothing. trace.go is about messages, spans.go about OpenTelemetry's
+// spans: the same structs have a Tracer, which makes them where Export has said who wants them.
 //
 // Logs are zerolog's, set up in pkg/cli. What a run learned is in ClickHouse; what is here is how the
 // machinery is. Labels are of a small and fixed set, except the run's id where a figure is a run's own:
@@ -21,14 +22,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Registry holds a process's instruments. A nil one takes none: they count for nobody.
-type Registry struct{ prometheus *prometheus.Registry }
+type Registry struct {
+	prometheus *prometheus.Registry
+	spans      trace.TracerProvider // nil: nobody wants spans
+}
 
 // NewRegistry has the figures of Go's runtime and of the process in it.
 func NewRegistry() *Registry {
-	r := &Registry{prometheus.NewRegistry()}
+	r := &Registry{prometheus: prometheus.NewRegistry()}
 	r.prometheus.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return r
 }
@@ -43,6 +49,17 @@ func (r *Registry) factory() promauto.Factory {
 	}
 	return promauto.With(r.prometheus)
 }
+
+// tracer makes spans for whoever Export sends them to; else they are nothing, and trace context only passes through.
+func (r *Registry) tracer() trace.Tracer {
+	if r == nil || r.spans == nil {
+		return noop.NewTracerProvider().Tracer(scope)
+	}
+	return r.spans.Tracer(scope)
+}
+
+// scope is the name under which our spans are made.
+const scope = "github.com/seed-8780d58e/spin"
 
 // Check is one thing that a service needs in order to be of use.
 type Check struct {
@@ -66,12 +83,13 @@ type Monitor struct {
 	listener net.Listener // nil: nothing listens
 	served   sync.WaitGroup
 	stop     context.CancelFunc
+	flush    func() // sends the spans that are left
 }
 
 // NewMonitor of a service that is starting. Close it.
 func NewMonitor(service string, log zerolog.Logger) *Monitor {
 	r := NewRegistry()
-	return &Monitor{Registry: r, service: service, log: log, stop: func() {}, info: r.factory().NewGaugeVec(prometheus.GaugeOpts{
+	return &Monitor{Registry: r, service: service, log: log, stop: func() {}, flush: func() {}, info: r.factory().NewGaugeVec(prometheus.GaugeOpts{
 		Name: "spin_service_info", Help: "1 for a service that has started. engine is the fingerprint of what it computes on.",
 	}, []string{"service", "instance", "engine"})}
 }

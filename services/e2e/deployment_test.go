@@ -30,11 +30,14 @@ import (
 )
 
 // binaries is a folder with the services' binaries, built with the tag fault, and nats-server's.
-type binaries struct{ dir string }
+type binaries struct {
+	dir   string
+	ports *ports // of all deployments
+}
 
 func buildBinaries(t testing.TB) binaries {
 	t.Helper()
-	b := binaries{t.TempDir()}
+	b := binaries{t.TempDir(), newPorts()}
 	for _, args := range [][]string{
 		{"-tags", "fault", "../generator", "../trainer", "../evaluator", "../recorder", "../spin"},
 		{"github.com/nats-io/nats-server/v2"},
@@ -115,29 +118,43 @@ func deploy(t testing.TB, bin binaries, s setup) *deployment {
 
 const brokerToken = "trial"
 
-// freePorts are loopback ports that were free a moment ago: a restart must find its own again.
-func freePorts(t testing.TB, n int) []int {
+// ports hands out loopback ports, each once: a restart must find its own again, so none may be of the range from which the system gives ports to
+// connections, nor another deployment's.
+type ports struct {
+	mu   sync.Mutex
+	next int
+}
+
+const firstPort, lastPort = 12_000, 30_000
+
+func newPorts() *ports { return &ports{next: firstPort + os.Getpid()*97%(lastPort-firstPort)} }
+
+func (p *ports) free(t testing.TB) int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for range lastPort - firstPort {
+		if p.next++; p.next > lastPort {
+			p.next = firstPort
 		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", p.next)); err == nil {
+			l.Close()
+			return p.next
+		}
 	}
-	return ports
+	t.Fatal("no port is free")
+	return 0
 }
 
 // startBroker starts nats-server, one or a cluster.
 func (d *deployment) startBroker(nodes int) {
 	d.t.Helper()
-	ports := freePorts(d.t, 2*nodes)
+	var ports []int
 	var urls, routes []string
 	for i := range nodes {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", ports[i]))
-		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", ports[nodes+i]))
+		ports = append(ports, d.bin.ports.free(d.t), d.bin.ports.free(d.t))
+		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", ports[2*i]))
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", ports[2*i+1]))
 	}
 	d.url = strings.Join(urls, ",")
 	if err := os.WriteFile(d.tokenFile(), []byte(brokerToken), 0o600); err != nil {
@@ -146,9 +163,9 @@ func (d *deployment) startBroker(nodes int) {
 	for i := range nodes {
 		name := fmt.Sprint("broker-", i)
 		conf := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 8MB\nauthorization { token: %s }\njetstream { store_dir: %q, sync_interval: 10s, max_file_store: 64GB }\n",
-			name, ports[i], brokerToken, filepath.Join(d.dir, "broker", name))
+			name, ports[2*i], brokerToken, filepath.Join(d.dir, "broker", name))
 		if nodes > 1 {
-			conf += fmt.Sprintf("cluster { name: spin, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[nodes+i], strings.Join(routes, ", "))
+			conf += fmt.Sprintf("cluster { name: spin, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[2*i+1], strings.Join(routes, ", "))
 		}
 		path := filepath.Join(d.dir, name+".conf")
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
@@ -166,7 +183,7 @@ const engine = "SPIN_TEST_CLICKHOUSE"
 func (d *deployment) startClickHouse() {
 	d.t.Helper()
 	cfg, err := json.Marshal(clickhouse.Config{
-		Library: storetest.Library(d.t), Dir: filepath.Join(d.dir, "clickhouse"), Addr: fmt.Sprint("127.0.0.1:", freePorts(d.t, 1)[0]), Grace: 2 * time.Second,
+		Library: storetest.Library(d.t), Dir: filepath.Join(d.dir, "clickhouse"), Addr: fmt.Sprint("127.0.0.1:", d.bin.ports.free(d.t)), Grace: 2 * time.Second,
 	})
 	if err != nil {
 		d.t.Fatal(err)

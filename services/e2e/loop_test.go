@@ -25,7 +25,7 @@ import (
 // TestLoop plays the same run many times. One ClickHouse serves them all: there is one engine in a
 // process.
 func TestLoop(t *testing.T) {
-	archive, clickhouse := openStore(t)
+	archive := storetest.Open(t)
 	spec := newSpec(t, dataset(t))
 	want := play(t, archive, spec, oneGenerator(1))
 
@@ -38,7 +38,6 @@ func TestLoop(t *testing.T) {
 	})
 	t.Run("reversed arrival", func(t *testing.T) { same(t, "reversed arrival", playReversed(t, archive, spec), want) })
 	t.Run("stopped again and again", func(t *testing.T) { same(t, "stopped", playStopped(t, archive, spec), want) })
-	t.Run("five processes", func(t *testing.T) { same(t, "five processes", playApart(t, archive, clickhouse, spec, want), want) })
 	t.Run("another seed", func(t *testing.T) {
 		other := spec
 		other.Seed++
@@ -47,25 +46,6 @@ func TestLoop(t *testing.T) {
 			t.Errorf("seed %d gives the weights or rows of seed %d", other.Seed, spec.Seed)
 		}
 	})
-}
-
-// openStore is a migrated store on an engine of the test's own, and its URL for other processes.
-func openStore(t *testing.T) (*store.Store, string) {
-	t.Helper()
-	server, _ := storetest.Serve(t, t.TempDir())
-	s, err := store.Open(t.Context(), store.Options{URL: server.URL()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return s, server.URL()
 }
 
 // checkRows holds what the tables promise.

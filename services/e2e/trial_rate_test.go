@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,8 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/run"
 )
 
-// What trialRate plays: games a second from so many generators, in iterations. Nothing is purged meanwhile.
+// What trialRate plays: games a second from so many generators, in iterations, each of which is purged when it is recorded, as the recorder does
+// with those that a run needs no more.
 const (
 	ratePlayers, rateIterations = 64, 10
 	rateTask                    = 8 // games of a task, published together as a generator does
@@ -40,18 +42,21 @@ func trialRate(t *testing.T, bin binaries, _ run.Spec, _ result) string {
 	}
 	d := deploy(t, bin, setup{limits: bus.DefaultLimits()})
 	d.recorder().start()
-	players := newPlayers(d)
+	players := newPlayers(d, paced/rateIterations)
 	defer players.close()
 
 	watch := newWatch(d)
-	cpu := seconds(os.Getpid())
+	cpu, busy := seconds(os.Getpid()), busySeconds()
 	began := time.Now()
+	purged := players.purgeRecorded(watch)
 	players.play(0, paced, rateWanted)
 	published := float64(paced) / time.Since(began).Seconds()
 	watch.recorded(paced)
 	rate := float64(paced) / time.Since(began).Seconds()
 	lag, memory := watch.stop()
+	purged()
 	memory["generators"] = &resident{seconds: seconds(os.Getpid()) - cpu}
+	others := (busySeconds() - busy - memory.seconds()) / time.Since(began).Seconds() / float64(runtime.NumCPU())
 
 	began = time.Now()
 	players.play(paced, paced+burst, 0)
@@ -68,7 +73,7 @@ func trialRate(t *testing.T, bin binaries, _ run.Spec, _ result) string {
 			break
 		}
 	}
-	if *chaos {
+	if *chaos && others < 0.1 { // else the figures are somebody else's too
 		if !(rate >= 0.97*rateWanted) { // the last batch's way included
 			t.Errorf("%.0f games/s, want %d", rate, rateWanted)
 		}
@@ -79,8 +84,8 @@ func trialRate(t *testing.T, bin binaries, _ run.Spec, _ result) string {
 			t.Errorf("the recorder grows: %v", r)
 		}
 	}
-	return fmt.Sprintf("%d games of %d bytes by %d generators at %.0f/s (sent at %.0f/s), lag at most %.2f s; resident, at a quarter and at most after: %s; at most %.0f/s recorded, %.0f/s sent; every row once",
-		paced, players.bytes, ratePlayers, rate, published, lag.Seconds(), memory, most, pushed)
+	return fmt.Sprintf("%d games of %d bytes by %d generators at %.0f/s (sent at %.0f/s), lag at most %.2f s; resident, at a quarter and at most after: %s; at most %.0f/s recorded, %.0f/s sent; every row once; others took %.0f %% of the machine",
+		paced, players.bytes, ratePlayers, rate, published, lag.Seconds(), memory, most, pushed, 100*max(0, others))
 }
 
 // recorder is one with the settings of production.
@@ -97,11 +102,12 @@ type players struct {
 	runID string
 	game  *event.Game // what each says, but for its identity
 	bytes int
+	each  int // games of an iteration
 }
 
-func newPlayers(d *deployment) *players {
+func newPlayers(d *deployment, each int) *players {
 	d.t.Helper()
-	p := &players{d: d}
+	p := &players{d: d, each: each}
 	var err error
 	if p.runID, err = run.NewID(); err != nil {
 		d.t.Fatal(err)
@@ -159,7 +165,7 @@ func syntheticGame(runID string) *event.Game {
 func (p *players) numbered(n, player int) *event.Game {
 	t, draw := p.game, p.game.GetDraws()[0]
 	g := &event.Game{ // the large parts are shared
-		RunId: p.runID, Iteration: uint32(n % rateIterations), Index: uint32(n), PromptId: fmt.Sprint("p", n), Split: t.Split, WeightsSha256: t.WeightsSha256,
+		RunId: p.runID, Iteration: uint32(n / p.each), Index: uint32(n), PromptId: fmt.Sprint("p", n), Split: t.Split, WeightsSha256: t.WeightsSha256,
 		TemplateId: t.TemplateId, Fingerprint: t.Fingerprint, Sampling: t.Sampling, Messages: t.Messages, PromptIds: t.PromptIds, Real: t.Real,
 	}
 	g.Circumstance = &event.Circumstance{Instance: fmt.Sprint("player-", player), Attempt: 1, CreatedAt: timestamppb.Now(), Seconds: 1}
@@ -201,6 +207,32 @@ func (p *players) play(from, to, rate int) {
 	playing.Wait()
 }
 
+// purgeRecorded takes iterations out of the broker as they are recorded, until stop.
+func (p *players) purgeRecorded(w *watch) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		// Generators overtake one another: a game of an iteration may come somewhat after its end.
+		for it := 0; ; {
+			select {
+			case <-quit:
+				return
+			case <-time.After(100 * time.Millisecond): // between two looks
+			}
+			recorded := w.soFar()
+			if recorded < uint64((it+1)*p.each+ratePlayers*rateTask) {
+				continue
+			}
+			if err := p.d.admin.Purge(p.d.t.Context(), bus.Games, event.Filter(p.runID, event.Games, strconv.Itoa(it)), recorded); err != nil {
+				p.d.t.Error(err)
+				return
+			}
+			it++
+		}
+	}()
+	return func() { close(quit); <-done }
+}
+
 // watch follows how far the recorder is behind, and what the processes take.
 type watch struct {
 	d      *deployment
@@ -230,6 +262,14 @@ func (u usage) String() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// seconds of processor time, of all of them.
+func (u usage) seconds() (sum float64) {
+	for _, r := range u {
+		sum += r.seconds
+	}
+	return sum
 }
 
 func newWatch(d *deployment) *watch {
@@ -309,10 +349,15 @@ func (d *deployment) recordedGames(ctx context.Context) uint64 {
 func (w *watch) recorded(n int) {
 	w.d.t.Helper()
 	w.d.wait(fmt.Sprint(n, " recorded games"), 5*time.Minute, func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.last >= uint64(n)
+		return w.soFar() >= uint64(n)
 	})
+}
+
+// soFar is how many games are recorded.
+func (w *watch) soFar() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
 }
 
 func (w *watch) stop() (time.Duration, usage) {
@@ -340,6 +385,21 @@ func seconds(pid int) float64 {
 	user, _ := strconv.ParseFloat(f[11], 64)
 	system, _ := strconv.ParseFloat(f[12], 64)
 	return (user + system) / 100 // USER_HZ, which is 100 wherever Linux runs Go
+}
+
+// busySeconds is the processor time that the machine has spent, whoever did; 0 where it is not known.
+func busySeconds() (sum float64) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(line) { // cpu user nice system idle iowait irq softirq steal
+		if v, err := strconv.ParseFloat(f, 64); err == nil && i != 4 && i != 5 && i < 8 {
+			sum += v / 100
+		}
+	}
+	return sum
 }
 
 // rss is a process's resident memory in bytes; 0 where it is not known.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,8 +17,9 @@ var chaos = flag.Bool("chaos", false, "run the long form of the trials")
 
 // trial is one row of deploy/RELIABILITY.md.
 type trial struct {
-	name string
-	run  func(t *testing.T, bin binaries, spec run.Spec, want result) (figure string)
+	name  string
+	run   func(t *testing.T, bin binaries, spec run.Spec, want result) (figure string)
+	alone bool // on the machine, for what it measures; the others mostly wait, and run side by side
 }
 
 // TestTrials holds what the design promises of a fleet whose processes die, hang and come and go: the
@@ -27,28 +29,30 @@ func TestTrials(t *testing.T) {
 	bin := buildBinaries(t)
 	spec := newSpec(t, dataset(t))
 	want := undisturbed(t, bin, spec)
-	for _, tr := range []trial{
-		{"kills", trialKills},
-		{"1, 2 and 8 generators", trialElastic},
-		{"hung generator", trialHung},
-		{"two trainers", trialTrainers},
-		{"broker away", trialBroker},
-		{"ClickHouse away", trialClickHouse},
-		{"disk full", trialDisk},
-		{"cluster", trialCluster},
-		{"poison prompt", trialPoison},
-		{"refused games", trialRefused},
-		{"rate", trialRate},
-		{"rolling restart", trialRolling},
-	} {
-		began, figure := time.Now(), ""
-		passed := t.Run(tr.name, func(t *testing.T) {
+	trials := []trial{
+		{"kills", trialKills, false},
+		{"1, 2 and 8 generators", trialElastic, false},
+		{"hung generator", trialHung, false},
+		{"two trainers", trialTrainers, false},
+		{"broker away", trialBroker, false},
+		{"ClickHouse away", trialClickHouse, false},
+		{"disk full", trialDisk, false},
+		{"cluster", trialCluster, false},
+		{"poison prompt", trialPoison, false},
+		{"refused games", trialRefused, false},
+		{"rolling restart", trialRolling, false},
+		{"rate", trialRate, true},
+	}
+	for place, tr := range trials {
+		t.Run(tr.name, func(t *testing.T) {
+			if !tr.alone {
+				t.Parallel() // begins when those that want to be alone are over
+			}
+			began, figure := time.Now(), ""
+			defer func() { sum.add(line{place, tr.name, figure, time.Since(began), !t.Failed()}) }()
 			figure = tr.run(t, bin, spec, want)
 			t.Log(figure)
 		})
-		if figure != "" || !passed { // else it was left out by -run
-			sum.add(line{tr.name, figure, time.Since(began), passed})
-		}
 	}
 }
 
@@ -75,6 +79,7 @@ type summaryLines struct {
 }
 
 type line struct {
+	place         int // in the table
 	trial, figure string
 	took          time.Duration
 	passed        bool
@@ -86,18 +91,18 @@ func (s *summaryLines) add(l line) {
 	s.lines = append(s.lines, l)
 }
 
-func (s *summaryLines) print(w io.Writer) {
+func (s *summaryLines) print(w io.Writer, took time.Duration) {
 	if len(s.lines) == 0 {
 		return
 	}
-	passed, took := 0, time.Duration(0)
+	slices.SortFunc(s.lines, func(a, b line) int { return a.place - b.place })
+	passed := 0
 	for _, l := range s.lines {
 		verdict := "FAILED"
 		if l.passed {
 			verdict = "passed"
 			passed++
 		}
-		took += l.took
 		fmt.Fprintf(w, "%-28s %s %6.1fs  %s\n", l.trial, verdict, l.took.Seconds(), l.figure)
 	}
 	fmt.Fprintf(w, "trials: %d of %d passed in %v\n", passed, len(s.lines), took.Round(time.Second))

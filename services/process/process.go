@@ -24,6 +24,7 @@ import (
 type Broker struct {
 	url, tokenFile string
 	security       bus.Security
+	replicas       int
 }
 
 // Flags registers --nats-url and the ways to be known there.
@@ -35,6 +36,11 @@ func (b *Broker) Flags(f *pflag.FlagSet) {
 	f.StringVar(&b.security.CA, "nats-ca", "", "certificates that the broker's is signed by, PEM; giving it asks for TLS")
 	f.StringVar(&b.security.Cert, "nats-cert", "", "our certificate for it, PEM")
 	f.StringVar(&b.security.Key, "nats-key", "", "our certificate's key, PEM")
+}
+
+// InitFlags registers what only the service has that makes the broker's streams.
+func (b *Broker) InitFlags(f *pflag.FlagSet) {
+	f.IntVar(&b.replicas, "replicas", 0, "copies of every stream: 1, or 3 or 5 in a cluster; streams that are there are changed (default: as they are, else 1)")
 }
 
 // Connect waits for the broker until ctx ends, and returns the connection with a name for this
@@ -68,6 +74,10 @@ func (b *Broker) config(service string) (cfg bus.Config, instance string, err er
 	if strings.Contains(b.url, "@") {
 		return cfg, "", errors.New("--nats-url holds a name or a password, which others can read off the command line: give --nats-nkey, --nats-creds or --nats-token-file")
 	}
+	if b.replicas != 0 && b.replicas != 1 && b.replicas != 3 && b.replicas != 5 {
+		return cfg, "", fmt.Errorf("--replicas is %d, want 1, 3 or 5", b.replicas)
+	}
+	cfg.Replicas = b.replicas
 	given := 0
 	for _, path := range []string{b.security.NKey, b.security.Creds, b.tokenFile} {
 		if path != "" {

@@ -30,6 +30,7 @@ type trainer struct {
 
 func (t *trainer) Flags(f *pflag.FlagSet) {
 	t.broker.Flags(f)
+	t.broker.InitFlags(f)
 	t.metrics.Flags(f)
 	t.folders.Flags(f)
 	t.engine.DeviceFlags(f)

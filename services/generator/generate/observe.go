@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/seed-8780d58e/spin/pkg/bus"
 )
 
@@ -13,6 +16,11 @@ func (s *Service) observe(service, ctx context.Context, lease *bus.Lease) error 
 	m := s.cfg.Metrics
 	m.InHand.Inc()
 	defer m.InHand.Dec()
+	c := lease.Chunk
+	ctx, span := m.Tracer.Start(ctx, "draw", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+		attribute.String("spin.run", c.GetRunId()), attribute.Int("spin.iteration", int(c.GetIteration())), attribute.Int("spin.chunk", int(c.GetChunk())),
+		attribute.Int("spin.prompts", len(c.GetPrompts())), attribute.String("service.instance.id", s.instance)))
+	defer span.End()
 	began := time.Now()
 	err := s.handle(service, ctx, lease)
 	var unplayable *bus.Unplayable
@@ -29,6 +37,7 @@ func (s *Service) observe(service, ctx context.Context, lease *bus.Lease) error 
 		result = "released"
 	}
 	m.Tasks.WithLabelValues(result).Inc()
+	span.SetAttributes(attribute.String("spin.result", result))
 	return err
 }
 

@@ -8,10 +8,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/store"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // plan is the value of recorder.<stream>: the range of sequences that was inserted last, or that is
@@ -107,7 +110,7 @@ func (s *Service) recordStream(ctx context.Context, stream string) error {
 		}
 	})
 	for g := range batches {
-		if err := s.commit(ctx, stream, l, plan{ID: l.ID, First: l.Last + 1, Last: g.last}, g.Batch); err != nil {
+		if err := s.commitTraced(ctx, stream, l, g); err != nil {
 			return err
 		}
 		g.Reset()
@@ -140,6 +143,16 @@ func (s *Service) repeat(ctx context.Context, stream string, l *ledger) error {
 	return l.write(ctx, done)
 }
 
+// commitTraced is commit of what was gathered, in a span that is linked to those in which its messages were published.
+func (s *Service) commitTraced(ctx context.Context, stream string, l *ledger, g gathered) error {
+	p := plan{ID: l.ID, First: l.Last + 1, Last: g.last}
+	ctx, span := s.cfg.Metrics.Tracer.Start(ctx, "batch", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("spin.stream", stream),
+		attribute.Int64("spin.first", int64(p.First)), attribute.Int64("spin.last", int64(p.Last)), attribute.Int("spin.rows", g.Len())))
+	defer span.End()
+	telemetry.LinkTo(ctx, g.origins...)
+	return s.commit(ctx, stream, l, p, g.Batch)
+}
+
 // commit writes the plan ahead, inserts, and marks the plan as done.
 func (s *Service) commit(ctx context.Context, stream string, l *ledger, p plan, batch *store.Batch) error {
 	if err := l.write(ctx, p); err != nil {
@@ -161,17 +174,22 @@ func (s *Service) commit(ctx context.Context, stream string, l *ledger, p plan, 
 
 // message is a delivery as rows.
 type message struct {
-	seq   uint64
-	bytes int
-	add   func(*store.Batch)
+	seq    uint64
+	bytes  int
+	origin trace.SpanContext
+	add    func(*store.Batch)
 }
 
 // gathered is a batch in the making.
 type gathered struct {
 	*store.Batch
-	bytes int
-	last  uint64 // sequence
+	bytes   int
+	last    uint64              // sequence
+	origins []trace.SpanContext // of its messages, maxOrigins at most; the games of a task share one
 }
+
+// maxOrigins is how many links a span has room for, by OpenTelemetry's default.
+const maxOrigins = 128
 
 // gather makes one batch and hands it over: when it is large enough, or when its first message has
 // waited long enough. While nobody takes it, because the one before is being inserted, it grows to its
@@ -194,6 +212,9 @@ func (s *Service) gather(ctx context.Context, messages <-chan message, batches c
 			}
 			m.add(g.Batch)
 			g.last, g.bytes = m.seq, g.bytes+m.bytes
+			if n := len(g.origins); m.origin.IsValid() && n < maxOrigins && (n == 0 || g.origins[n-1].SpanID() != m.origin.SpanID()) {
+				g.origins = append(g.origins, m.origin)
+			}
 			if waited == nil {
 				waited = time.After(s.cfg.MaxWait)
 			}
@@ -213,7 +234,7 @@ func (s *Service) gather(ctx context.Context, messages <-chan message, batches c
 // decode turns a delivery into rows. What cannot be decoded is logged and leaves no row: it stays in
 // its stream.
 func (s *Service) decode(d bus.Delivery) message {
-	m := message{seq: d.Seq, bytes: len(d.Payload), add: func(*store.Batch) {}}
+	m := message{seq: d.Seq, bytes: len(d.Payload), origin: d.Origin, add: func(*store.Batch) {}}
 	if d.Err != nil {
 		s.log.Error().Err(d.Err).Str("stream", d.Stream).Uint64("seq", d.Seq).Str("run", d.Run()).Str("trace_id", d.Trace).Msg("a message that nobody can read")
 		return m

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -21,6 +22,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/fleet"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/spin"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // games are those of one iteration, collected from the stream as they come and handed to training
@@ -36,7 +38,8 @@ type games struct {
 	tasks *tasks
 
 	mu      sync.Mutex
-	played  map[string]*event.Game // by prompt, holes included
+	played  map[string]*event.Game       // by prompt, holes included
+	origins map[string]trace.SpanContext // spans that they were played in
 	refused map[string][]fleet.Attempt
 	letters map[uint64]*letter
 	answers map[uint64]run.Answer
@@ -56,7 +59,7 @@ type games struct {
 // would have.
 func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), err error) {
 	g = &games{
-		lead: l, turn: t, at: t.Iteration, played: map[string]*event.Game{}, refused: map[string][]fleet.Attempt{},
+		lead: l, turn: t, at: t.Iteration, played: map[string]*event.Game{}, origins: map[string]trace.SpanContext{}, refused: map[string][]fleet.Attempt{},
 		letters: map[uint64]*letter{}, answers: map[uint64]run.Answer{}, dead: map[string]*letter{}, excused: map[string]bool{}, more: make(chan struct{}),
 	}
 	if g.kept, err = l.keptDraws(ctx, t.Number); err != nil {
@@ -117,18 +120,18 @@ func (g *games) readGames(ctx context.Context, from uint64, follow bool) (next u
 		if wrong != nil {
 			return g.refuse(ctx, d, wrong)
 		}
-		g.take(m)
+		g.take(m, d.Origin)
 		return nil
 	})
 	return next, err
 }
 
 // take notes a game or a hole.
-func (g *games) take(m *event.Game) {
+func (g *games) take(m *event.Game, origin trace.SpanContext) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fault.Point(fault.TrainerCollected)
-	g.played[m.GetPromptId()] = m
+	g.played[m.GetPromptId()], g.origins[m.GetPromptId()] = m, origin
 	delete(g.dead, m.GetPromptId())
 	g.tasks.arrived(m.GetPromptId())
 	g.wake()
@@ -184,6 +187,7 @@ func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.linkTo(ctx, found)
 	out := make([]Game, 0, len(found))
 	for _, m := range found {
 		if m.GetHole() != nil {
@@ -196,6 +200,17 @@ func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 		}
 	}
 	return out, nil
+}
+
+// linkTo links the step's span to those in which its games were played.
+func (g *games) linkTo(ctx context.Context, found []*event.Game) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	origins := make([]trace.SpanContext, 0, len(found))
+	for _, m := range found {
+		origins = append(origins, g.origins[m.GetPromptId()])
+	}
+	telemetry.LinkTo(ctx, origins...)
 }
 
 // wait returns the games of the prompts, or the holes in their places, when all are there. While it

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
@@ -39,8 +40,9 @@ type journal struct {
 	file    *os.File // what came after those; nil: nothing
 	read    int64    // where its oldest begins
 	end     int64
-	waiting int  // messages, those in memory and those in the file
-	told    bool // that the file is full
+	waiting int                          // messages, those in memory and those in the file
+	spans   map[string]trace.SpanContext // of the steps that wait, by subject: nothing that a restart needs
+	told    bool                         // that the file is full
 	failed  error
 	moved   chan struct{}
 
@@ -68,7 +70,7 @@ func openJournal(ctx context.Context, path string, most int64, depth depth, publ
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, depth: depth, moved: make(chan struct{})}
+	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, depth: depth, spans: map[string]trace.SpanContext{}, moved: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what a run ends with is still to be published
 	done := make(chan struct{})
 	go func() {
@@ -97,6 +99,9 @@ func (j *journal) add(ctx context.Context, m event.Message) error {
 	for {
 		j.mu.Lock()
 		err := j.keep(entry)
+		if span := trace.SpanContextFromContext(ctx); err == nil && span.IsValid() {
+			j.spans[m.Subject()] = span
+		}
 		moved, told := j.moved, j.told
 		j.told = err != nil
 		j.mu.Unlock()
@@ -171,7 +176,7 @@ func (j *journal) work(ctx context.Context) {
 			m, err = decodeEntry(entry)
 		}
 		if err == nil {
-			err = j.send(ctx, m)
+			err = j.send(j.traced(ctx, m), m)
 		}
 		if ctx.Err() != nil {
 			return
@@ -188,6 +193,18 @@ func (j *journal) work(ctx context.Context) {
 		j.forget(len(entry))
 		j.mu.Unlock()
 	}
+}
+
+// traced is ctx in the span of the step that m is of.
+func (j *journal) traced(ctx context.Context, m event.Message) context.Context {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	span, ok := j.spans[m.Subject()]
+	if !ok {
+		return ctx
+	}
+	delete(j.spans, m.Subject())
+	return trace.ContextWithSpanContext(ctx, span)
 }
 
 // send publishes a message, waiting for room in its stream.

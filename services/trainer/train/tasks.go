@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -131,6 +133,9 @@ func (t *tasks) repeat(ctx context.Context, c *event.Chunk) error {
 // message can hold is given up.
 func (t *tasks) enqueue(ctx context.Context, c *event.Chunk) (queued bool, err error) {
 	t.register(c)
+	ctx, span := t.games.lead.cfg.Metrics.Tracer.Start(ctx, "queue", trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		attribute.String("spin.run", c.GetRunId()), attribute.Int("spin.iteration", int(c.GetIteration())), attribute.Int("spin.chunk", int(c.GetChunk()))))
+	defer span.End()
 	for {
 		queued, err = t.games.lead.bus.Enqueue(ctx, c)
 		if errors.Is(err, event.ErrInvalid) && len(c.GetPrompts()) > 1 {
