@@ -14,12 +14,14 @@ import (
 
 // trialKills kills every process of a deployment again and again: each service once at each of its
 // fault points, and all of them, broker and ClickHouse too, at random moments. The short form is over
-// when every point was hit, the long one after 200 kills; runs of the same spec follow one another
+// when every point was hit, the long one after 200 kills of runs of three iterations; runs of the same spec follow one another
 // until then, and each must come to the same.
 func trialKills(t *testing.T, bin binaries, spec run.Spec, want result) string {
 	kills, pause := 0, 1500*time.Millisecond
 	if *chaos {
 		kills = 200
+		spec.Iterations = 3
+		want = undisturbed(t, bin, spec)
 	}
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -65,7 +67,7 @@ func trialKills(t *testing.T, bin binaries, spec run.Spec, want result) string {
 	}
 	var runs []string
 	for len(runs) == 0 || d.kills() < kills || len(left()) > 0 {
-		if len(runs) == 40 {
+		if len(runs) == 100 {
 			t.Fatalf("after %d runs and %d kills these points were not hit: %v", len(runs), d.kills(), left())
 		}
 		id := d.submit(spec)
@@ -86,6 +88,6 @@ func trialKills(t *testing.T, bin binaries, spec run.Spec, want result) string {
 		kind, _, _ := strings.Cut(p.name, "-")
 		count[kind] += p.kills()
 	}
-	return fmt.Sprintf("%d kills over %d runs (trainer %d, generators %d, evaluator %d, recorder %d, broker %d, ClickHouse %d), all %d fault points hit: the undisturbed run's weights and rows",
-		d.kills(), len(runs), count["trainer"], count["generator"], count["evaluator"], count["recorder"], count["broker"], count["clickhouse"], len(fault.Points()))
+	return fmt.Sprintf("%d kills over %d runs of %d iterations (trainer %d, generators %d, evaluator %d, recorder %d, broker %d, ClickHouse %d), all %d fault points hit: the undisturbed run's weights and rows",
+		d.kills(), len(runs), spec.Iterations, count["trainer"], count["generator"], count["evaluator"], count["recorder"], count["broker"], count["clickhouse"], len(fault.Points()))
 }

@@ -81,26 +81,36 @@ func (s *Service) keepHouse(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		lags, err := s.Lags(ctx)
-		if err != nil {
+		switch err := s.look(ctx, said, trimmed); {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, bus.ErrDenied):
 			return err
+		case err != nil: // a broker without room, say: what could not be done is done at the next look
+			s.log.Warn().Err(err).Msg("the streams can't be looked after; trying again")
 		}
-		for _, l := range lags {
-			s.cfg.Metrics.Lag.WithLabelValues(l.Stream).Set(float64(l.Behind))
-			s.cfg.Metrics.LagSeconds.WithLabelValues(l.Stream).Set(l.Since.Seconds())
-			s.cfg.Metrics.Missing.WithLabelValues(l.Stream).Set(float64(l.Missing))
-			if l.Since > lateAfter && time.Since(said[l.Stream]) > lateAfter {
-				said[l.Stream] = time.Now()
-				s.log.Warn().Str("stream", l.Stream).Uint64("behind", l.Behind).Dur("since_ms", l.Since).Msg("ClickHouse is behind: the streams keep what it has not taken, as long as their bounds allow")
-			}
-			if err := s.checkGap(ctx, l); err != nil {
-				return err
-			}
+	}
+}
+
+// look is one look at every stream.
+func (s *Service) look(ctx context.Context, said map[string]time.Time, trimmed map[string]bool) error {
+	lags, err := s.Lags(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range lags {
+		s.cfg.Metrics.Lag.WithLabelValues(l.Stream).Set(float64(l.Behind))
+		s.cfg.Metrics.LagSeconds.WithLabelValues(l.Stream).Set(l.Since.Seconds())
+		s.cfg.Metrics.Missing.WithLabelValues(l.Stream).Set(float64(l.Missing))
+		if l.Since > lateAfter && time.Since(said[l.Stream]) > lateAfter {
+			said[l.Stream] = time.Now()
+			s.log.Warn().Str("stream", l.Stream).Uint64("behind", l.Behind).Dur("since_ms", l.Since).Msg("ClickHouse is behind: the streams keep what it has not taken, as long as their bounds allow")
 		}
-		if err := s.trim(ctx, trimmed); err != nil {
+		if err := s.checkGap(ctx, l); err != nil {
 			return err
 		}
 	}
+	return s.trim(ctx, trimmed)
 }
 
 // fleetID stands for the run in events that are about all of them.
