@@ -117,16 +117,28 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 }
 
+// A copy of a stream that is behind is asked again so often, and that many times: the run may have been removed instead.
+const behindEvery, behindFor = 500 * time.Millisecond, 60
+
 // retryEvery is how often a measure that a run waits for is tried again.
 const retryEvery = 10 * time.Second
 
 // attend works on a checkpoint. What fails is told, and left to the next process; what a run waits for
 // is tried again.
 func (s *Service) attend(ctx context.Context, m *event.Checkpoint, work func(context.Context, *event.Checkpoint) error, again func(context.Context, *event.Checkpoint) bool) {
-	for {
+	for behind := 0; ; {
 		err := work(ctx, m)
 		if err == nil || errors.Is(err, errFinal) || ctx.Err() != nil {
 			return
+		}
+		// It has been read, so it is published: in a cluster, the copy of the stream that answered this time is behind.
+		if behind++; errors.Is(err, weights.ErrNotPublished) && behind < behindFor {
+			select {
+			case <-time.After(behindEvery):
+				continue
+			case <-ctx.Done():
+				return
+			}
 		}
 		s.cfg.Metrics.Failures.Inc()
 		s.log.Error().Err(err).Str("run", m.GetRunId()).Uint32("iteration", m.GetIteration()).Str("weights", m.GetWeightsSha256()[:12]).Msg("checkpoint not measured")
