@@ -142,7 +142,7 @@ func testGraph(l *lab) {
 			}
 			r.b.Upload(x, normal(l.rand, l.dt, rows, in, 1).encode(l.dt))
 			plan.Set(layout)
-			r.b.Graph(7, body)
+			r.b.Graph(uint64(l.dt), body) // its memory is this subtest's: another has another key
 			got := r.read(l.T, y)
 			r.b.Zero(y)
 			body()

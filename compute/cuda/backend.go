@@ -20,7 +20,9 @@ type Backend struct {
 	limits compute.Limits
 	err    error // the first failure; nothing is queued after it
 
-	args [24]uint64 // of the launch being made: a cell each
+	scratch scratch
+
+	args [28]uint64 // of the launch being made: a cell each
 
 	up        staging
 	down      staging
@@ -84,18 +86,6 @@ func (b *Backend) close() {
 		_ = l.stream.Destroy()
 	}
 	_ = b.stream.Destroy()
-}
-
-// Reserve remembers the limits. No operation built so far needs scratch.
-func (b *Backend) Reserve(l compute.Limits) int64 {
-	have := &b.limits
-	have.Tokens = max(have.Tokens, l.Tokens)
-	have.Width = max(have.Width, l.Width)
-	have.Vocab = max(have.Vocab, l.Vocab)
-	have.HeadRows = max(have.HeadRows, l.HeadRows)
-	have.Segments = max(have.Segments, l.Segments)
-	have.Context = max(have.Context, l.Context)
-	return 0
 }
 
 // fail keeps the first failure, for Wait.

@@ -147,6 +147,7 @@ type weight struct {
 	mem     *memory
 	out, in int
 	dt      compute.DType
+	train   bool
 }
 
 // NewWeight makes a matrix of zeros; see compute.Device. Every operation works on the one form.
@@ -154,7 +155,7 @@ func (d *Device) NewWeight(out, in int, dt compute.DType, train bool) compute.We
 	if out < 0 || in < 0 || dt == compute.I32 {
 		panic(fmt.Sprintf("compute: NewWeight: [%d, %d] %v", out, in, dt))
 	}
-	w := &weight{d.alloc("NewWeight", int64(out)*int64(in)*int64(width("NewWeight", dt))), out, in, dt}
+	w := &weight{d.alloc("NewWeight", int64(out)*int64(in)*int64(width("NewWeight", dt))), out, in, dt, train}
 	if w.mem.bytes > 0 {
 		if err := d.ctx.Clear(w.mem.ptr, w.mem.bytes); err != nil {
 			panic(fmt.Errorf("compute/cuda: NewWeight: %w", err))

@@ -30,7 +30,23 @@ func (p *pair) of(dt compute.DType) driver.Kernel {
 type kernels struct {
 	linearF32, linearBF16 driver.Kernel // y of x's dtype
 	linearBF16F32         driver.Kernel // y F32, x BF16
+	linearDX              pair
+	linearDXBF16F32       driver.Kernel       // dx F32, dy BF16
+	matMul                [2][2]driver.Kernel // by the operands' dtype and y's
+	matMulMixed           driver.Kernel       // a F32, b BF16, y F32
 	addBias               pair
+	columnSum, normDW     pair
+	embedBackward         driver.Kernel
+	addRMSNormBackward    pair
+	swiGLUBackward        pair
+	attention             pair
+	attentionDQ           pair
+	attentionDKV          pair
+	headLogProb, headDZ   driver.Kernel
+	headDX                pair
+	sumSquares, sumParts  driver.Kernel
+	clipFactor            driver.Kernel
+	rmsProp, adamW        pair // by the weight's dtype
 	embed                 pair
 	addRMSNorm            pair
 	rope                  pair
@@ -54,12 +70,33 @@ func loadKernels(ctx *driver.Context) (k kernels, err error) {
 		shared  int
 		kernels map[string]*driver.Kernel
 	}{
+		{"attention", attentionShared, map[string]*driver.Kernel{
+			"attention_f32": &k.attention[0], "attention_bf16": &k.attention[1],
+			"attention_dq_f32": &k.attentionDQ[0], "attention_dq_bf16": &k.attentionDQ[1],
+			"attention_dkv_f32": &k.attentionDKV[0], "attention_dkv_bf16": &k.attentionDKV[1]}},
 		{"attention_paged", attentionShared, map[string]*driver.Kernel{
 			"attention_paged_f32": &k.attentionPaged[0], "attention_paged_bf16": &k.attentionPaged[1],
 			"write_kv_b32": &k.writeKV[0], "write_kv_b16": &k.writeKV[1],
 			"copy_pages_b32": &k.copyPages[0], "copy_pages_b16": &k.copyPages[1]}},
 		{"bias", 0, map[string]*driver.Kernel{"add_bias_f32": &k.addBias[0], "add_bias_bf16": &k.addBias[1]}},
 		{"embed", 0, map[string]*driver.Kernel{"embed_f32": &k.embed[0], "embed_bf16": &k.embed[1]}},
+		{"column_sum", 0, map[string]*driver.Kernel{
+			"column_sum_f32": &k.columnSum[0], "column_sum_bf16": &k.columnSum[1],
+			"rms_norm_dw_f32": &k.normDW[0], "rms_norm_dw_bf16": &k.normDW[1]}},
+		{"embed_backward", 0, map[string]*driver.Kernel{"embed_backward": &k.embedBackward}},
+		{"head", 0, map[string]*driver.Kernel{
+			"head_log_prob": &k.headLogProb, "head_dz": &k.headDZ, "head_dx_f32": &k.headDX[0], "head_dx_bf16": &k.headDX[1]}},
+		{"linear_dx", 0, map[string]*driver.Kernel{
+			"linear_dx_f32_f32": &k.linearDX[0], "linear_dx_bf16_bf16": &k.linearDX[1], "linear_dx_bf16_f32": &k.linearDXBF16F32}},
+		{"matmul", 0, map[string]*driver.Kernel{
+			"matmul_f32_f32_f32": &k.matMul[0][0], "matmul_f32_f32_bf16": &k.matMul[0][1],
+			"matmul_bf16_bf16_f32": &k.matMul[1][0], "matmul_bf16_bf16_bf16": &k.matMul[1][1], "matmul_f32_bf16_f32": &k.matMulMixed}},
+		{"norm_backward", 0, map[string]*driver.Kernel{
+			"add_rms_norm_backward_f32": &k.addRMSNormBackward[0], "add_rms_norm_backward_bf16": &k.addRMSNormBackward[1]}},
+		{"optimize", 0, map[string]*driver.Kernel{
+			"sum_squares": &k.sumSquares, "sum_parts": &k.sumParts, "clip_factor": &k.clipFactor,
+			"rms_prop_f32": &k.rmsProp[0], "rms_prop_bf16": &k.rmsProp[1], "adam_w_f32": &k.adamW[0], "adam_w_bf16": &k.adamW[1]}},
+		{"swiglu_backward", 0, map[string]*driver.Kernel{"swiglu_backward_f32": &k.swiGLUBackward[0], "swiglu_backward_bf16": &k.swiGLUBackward[1]}},
 		{"linear", 0, map[string]*driver.Kernel{"linear_f32_f32": &k.linearF32, "linear_bf16_bf16": &k.linearBF16, "linear_bf16_f32": &k.linearBF16F32}},
 		{"move", 0, map[string]*driver.Kernel{
 			"copy_f32_f32": &k.copy[0][0], "copy_f32_bf16": &k.copy[0][1], "copy_bf16_f32": &k.copy[1][0], "copy_bf16_bf16": &k.copy[1][1], "copy_i32": &k.copyI32,

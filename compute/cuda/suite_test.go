@@ -17,19 +17,12 @@ import (
 	"github.com/seed-8780d58e/spin/compute/cuda/nvrtc"
 )
 
-// built are the suite's subtests that the early proof passes.
-func built() []string {
-	return []string{"Device", "Arena", "Reserve", "Transfer", "Linear", "Copy", "Gather", "Zero", "Embed",
-		"AddBias", "AddRMSNorm", "RoPE", "SwiGLU", "WriteKV", "CopyPages", "AttentionPaged"}
-}
+// emulatedWork leaves out the cases that take the emulator more than a second or so.
+const emulatedWork = 2 << 20
 
 func TestRunAll(t *testing.T) {
 	device(t).Close() // skips where there is no emulator
-	run := func(o computetest.Options) {
-		computetest.RunAll(t, func(int) compute.Device { return device(t) }, o)
-	}
-	run(computetest.Options{Only: built()})
-	run(computetest.Options{Only: []string{"Sample"}, DTypes: []compute.DType{compute.F32}}) // it has no other
+	computetest.RunAll(t, func(int) compute.Device { return device(t) }, computetest.Options{MaxWork: emulatedWork})
 }
 
 // The order of blocks, and of threads between barriers, changes nothing.

@@ -1,5 +1,5 @@
 // WriteKV, CopyPages and AttentionPaged: the cache's pages, found by a plan's tables.
-#include "spin.cuh"
+#include "attention.cuh"
 
 // Pages is the device's side of a layout: token t is at position pos[t] of segment[t], whose pages
 // are pages[first[segment]], ….
@@ -42,10 +42,6 @@ template <class T> __device__ void copy_pages(T *cache, stride_t cs, const int *
 	KERNEL(copy_pages_##width)
 COPY_PAGES(b32, unsigned)
 COPY_PAGES(b16, unsigned short)
-
-#define ATTENTION_KEYS 32 /* keys at a time: one a lane */
-#define ATTENTION_THREADS 512 /* at most: 16 query heads to a key head */
-#define ATTENTION_DIMS 8  /* elements of a head a lane holds at most: heads of up to 256 */
 
 struct AttentionRows { stride_t rows[ATTENTION_KEYS]; }; // of the cache, −1 where a key is not seen
 
