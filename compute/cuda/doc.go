@@ -1,15 +1,12 @@
 // Package cuda is the engine for NVIDIA GPUs: the compute contract through gorgonia.org/cu and
 // kernels of its own, built with -tags cuda (deploy/cuda.sh says in what environment).
 //
-// # What it is today: an early proof
+// # What it is today
 //
-// It proves that the contract fits a GPU, and is the ground on which the engine grows. Built are
-// memory, transfers, plans, graphs, and what a decode step of a llama-shaped model needs: Zero, Copy,
-// Gather, Store, Linear, Embed, AddBias, AddRMSNorm, RoPE, SwiGLU, WriteKV, CopyPages, AttentionPaged
-// and Sample, in F32 and BF16. Every other operation panics with "compute/cuda: X is not built yet" (unbuilt.go).
-//
-// Its kernels are right, not yet fast: Linear is a plain tiled product without tensor cores,
-// AttentionPaged walks a sequence's whole context in one block.
+// Every operation of the contract, in F32 and BF16 with F32 arithmetic, as computetest.RunAll wants
+// it. The kernels are right, not yet fast: products are tiled without tensor cores (kernels/product.cuh,
+// kernels/linear.cu), attention takes a block for each query's group of heads (attention.cu) and
+// shares nothing between queries, and paged attention walks a sequence's whole context in one block.
 //
 // Nothing here has run on a real GPU. The tests run the host code and the kernels on an emulated
 // driver (emulator/): the same .cu files compiled by g++.

@@ -10,7 +10,7 @@ import (
 )
 
 // A new weight is zero, and holds what was stored into its rows last. Looked at by Embed, which
-// copies rows. (The suite looks by LinearDX, which is not built yet.)
+// copies rows.
 func TestStore(t *testing.T) {
 	d := device(t)
 	defer d.Close()
