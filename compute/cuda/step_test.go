@@ -349,7 +349,7 @@ func TestGraphMisuse(t *testing.T) {
 		"Download": func() { m.b.Download(compute.Bytes(make([]int32, 32)), m.ids) },
 		"Plan.Set": func() { m.plan.Set(prefill) },
 		"Graph":    func() { m.b.Graph(2, func() {}) },
-		"unbuilt":  func() { m.b.ColumnSum(m.norm, m.y) },
+		"backward": func() { m.b.SwiGLUBackward(m.gate, m.up, m.gated, m.gate, m.up) }, // not reserved
 	} {
 		if got := panics(func() { m.b.Graph(1, body) }); got == nil {
 			t.Errorf("%s inside Graph does not panic", name)
