@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/telemetry"
@@ -25,9 +24,9 @@ type Delivery struct {
 	Message event.Message // nil where Err is set
 	Err     error         // why the bytes could not be decoded, wrapping event.ErrInvalid
 	Schema  string
-	Trace   string            // id of the trace that the message is part of, 32 hexadecimal digits; empty: none
-	Origin  trace.SpanContext // span in which the message was published; not valid where it has none
-	Payload []byte            // undecoded; valid until the handler returns
+	Trace   string           // id of the trace that the message is part of, 32 hexadecimal digits; empty: none
+	Origin  telemetry.Origin // span in which the message was published; not valid where it has none
+	Payload []byte           // undecoded; valid until the handler returns
 }
 
 // decode sets Message or Err.
@@ -149,7 +148,7 @@ func (c *Conn) readFrom(ctx context.Context, cfg ReadConfig, next *uint64, handl
 		d := Delivery{
 			Stream: cfg.Stream, Seq: meta.Sequence.Stream, Time: meta.Timestamp, Subject: msg.Subject(), Pending: meta.NumPending,
 			Schema: msg.Headers().Get(schemaHeader), Payload: msg.Data(),
-			Trace: telemetry.TraceID(published), Origin: telemetry.Origin(published),
+			Trace: telemetry.TraceID(published), Origin: telemetry.OriginOf(published),
 		}
 		d.decode()
 		if err := handle(d); err != nil {

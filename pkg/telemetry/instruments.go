@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // Bus is what each service's connection to the broker counts.
@@ -31,7 +30,7 @@ func NewBus(r *Registry) *Bus {
 
 // Generator is what a generator counts.
 type Generator struct {
-	Tracer        trace.Tracer
+	Tracer        Tracer
 	Games         prometheus.Counter
 	Sampled       prometheus.Counter // tokens
 	Prompt        prometheus.Counter // tokens
@@ -68,7 +67,7 @@ func NewGenerator(r *Registry) *Generator {
 
 // Trainer is what a trainer counts.
 type Trainer struct {
-	Tracer      trace.Tracer
+	Tracer      Tracer
 	Runs        *prometheus.GaugeVec // by status
 	Led         prometheus.Gauge     // runs
 	Steps       *prometheus.CounterVec
@@ -140,7 +139,7 @@ func NewEvaluator(r *Registry) *Evaluator {
 
 // Recorder is what a recorder counts.
 type Recorder struct {
-	Tracer        trace.Tracer
+	Tracer        Tracer
 	Rows          *prometheus.CounterVec
 	InsertSeconds prometheus.Histogram
 	Retries       prometheus.Counter

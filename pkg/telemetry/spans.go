@@ -50,20 +50,81 @@ func (m *Monitor) Export(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// LinkTo links ctx's span to the one in which something was published that it works on; to the same one once.
-func LinkTo(ctx context.Context, origins ...trace.SpanContext) {
+// Tracer starts the spans of a service.
+type Tracer struct{ tracer trace.Tracer }
+
+// Role is what a span does with messages.
+type Role trace.SpanKind
+
+// Roles: neither, publishing what others work on, working on what others published.
+const (
+	Internal = Role(trace.SpanKindInternal)
+	Producer = Role(trace.SpanKindProducer)
+	Consumer = Role(trace.SpanKindConsumer)
+)
+
+// Start returns ctx in a new span, a child of ctx's own. It must be ended.
+func (t Tracer) Start(ctx context.Context, name string, role Role, attributes ...Attribute) (context.Context, Span) {
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKind(role)), trace.WithAttributes(pairs(attributes)...))
+	return ctx, Span{span}
+}
+
+// Span is work under way.
+type Span struct{ span trace.Span }
+
+// Set adds to what the span says of itself.
+func (s Span) Set(attributes ...Attribute) { s.span.SetAttributes(pairs(attributes)...) }
+
+// End ends the span.
+func (s Span) End() { s.span.End() }
+
+// Attribute is one thing that a span says of itself.
+type Attribute struct{ pair attribute.KeyValue }
+
+// Text is an attribute in words.
+func Text(key, value string) Attribute { return Attribute{attribute.String(key, value)} }
+
+// Count is an attribute in numbers.
+func Count[T int | uint32 | uint64](key string, n T) Attribute {
+	return Attribute{attribute.Int64(key, int64(n))}
+}
+
+func pairs(attributes []Attribute) []attribute.KeyValue {
+	out := make([]attribute.KeyValue, len(attributes))
+	for i, a := range attributes {
+		out[i] = a.pair
+	}
+	return out
+}
+
+// Origin names a span, of this process or of another, in which a message was published; the zero one names none.
+type Origin struct{ span trace.SpanContext }
+
+// OriginOf is the span of ctx: of one that Extract returns, that in which the message was published.
+func OriginOf(ctx context.Context) Origin { return Origin{trace.SpanContextFromContext(ctx)} }
+
+// IsValid reports whether there is such a span.
+func (o Origin) IsValid() bool { return o.span.IsValid() }
+
+// Same reports whether both are one span.
+func (o Origin) Same(p Origin) bool { return o.span.SpanID() == p.span.SpanID() }
+
+// Within returns ctx in the span, so that what is published with it has this origin.
+func (o Origin) Within(ctx context.Context) context.Context {
+	return trace.ContextWithSpanContext(ctx, o.span)
+}
+
+// LinkTo links ctx's span to the ones in which something was published that it works on; to the same one once.
+func LinkTo(ctx context.Context, origins ...Origin) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
 		return
 	}
 	seen := map[trace.SpanID]bool{}
 	for _, o := range origins {
-		if o.IsValid() && !seen[o.SpanID()] {
-			seen[o.SpanID()] = true
-			span.AddLink(trace.Link{SpanContext: o})
+		if id := o.span.SpanID(); o.IsValid() && !seen[id] {
+			seen[id] = true
+			span.AddLink(trace.Link{SpanContext: o.span})
 		}
 	}
 }
-
-// Origin is the span in which a message was published, of the context that Extract returns.
-func Origin(ctx context.Context) trace.SpanContext { return trace.SpanContextFromContext(ctx) }

@@ -51,11 +51,11 @@ func (r *Registry) factory() promauto.Factory {
 }
 
 // tracer makes spans for whoever Export sends them to; else they are nothing, and trace context only passes through.
-func (r *Registry) tracer() trace.Tracer {
+func (r *Registry) tracer() Tracer {
 	if r == nil || r.spans == nil {
-		return noop.NewTracerProvider().Tracer(scope)
+		return Tracer{noop.NewTracerProvider().Tracer(scope)}
 	}
-	return r.spans.Tracer(scope)
+	return Tracer{r.spans.Tracer(scope)}
 }
 
 // scope is the name under which our spans are made.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/seed-8780d58e/spin/pkg/bus"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // observe is handle, counted.
@@ -17,9 +15,9 @@ func (s *Service) observe(service, ctx context.Context, lease *bus.Lease) error 
 	m.InHand.Inc()
 	defer m.InHand.Dec()
 	c := lease.Chunk
-	ctx, span := m.Tracer.Start(ctx, "draw", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-		attribute.String("spin.run", c.GetRunId()), attribute.Int("spin.iteration", int(c.GetIteration())), attribute.Int("spin.chunk", int(c.GetChunk())),
-		attribute.Int("spin.prompts", len(c.GetPrompts())), attribute.String("service.instance.id", s.instance)))
+	ctx, span := m.Tracer.Start(ctx, "draw", telemetry.Consumer,
+		telemetry.Text("spin.run", c.GetRunId()), telemetry.Count("spin.iteration", c.GetIteration()), telemetry.Count("spin.chunk", c.GetChunk()),
+		telemetry.Count("spin.prompts", len(c.GetPrompts())), telemetry.Text("service.instance.id", s.instance))
 	defer span.End()
 	began := time.Now()
 	err := s.handle(service, ctx, lease)
@@ -37,7 +35,7 @@ func (s *Service) observe(service, ctx context.Context, lease *bus.Lease) error 
 		result = "released"
 	}
 	m.Tasks.WithLabelValues(result).Inc()
-	span.SetAttributes(attribute.String("spin.result", result))
+	span.Set(telemetry.Text("spin.result", result))
 	return err
 }
 

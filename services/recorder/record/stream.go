@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/fault"
@@ -146,8 +144,8 @@ func (s *Service) repeat(ctx context.Context, stream string, l *ledger) error {
 // commitTraced is commit of what was gathered, in a span that is linked to those in which its messages were published.
 func (s *Service) commitTraced(ctx context.Context, stream string, l *ledger, g gathered) error {
 	p := plan{ID: l.ID, First: l.Last + 1, Last: g.last}
-	ctx, span := s.cfg.Metrics.Tracer.Start(ctx, "batch", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("spin.stream", stream),
-		attribute.Int64("spin.first", int64(p.First)), attribute.Int64("spin.last", int64(p.Last)), attribute.Int("spin.rows", g.Len())))
+	ctx, span := s.cfg.Metrics.Tracer.Start(ctx, "batch", telemetry.Consumer, telemetry.Text("spin.stream", stream),
+		telemetry.Count("spin.first", p.First), telemetry.Count("spin.last", p.Last), telemetry.Count("spin.rows", g.Len()))
 	defer span.End()
 	telemetry.LinkTo(ctx, g.origins...)
 	return s.commit(ctx, stream, l, p, g.Batch)
@@ -176,7 +174,7 @@ func (s *Service) commit(ctx context.Context, stream string, l *ledger, p plan, 
 type message struct {
 	seq    uint64
 	bytes  int
-	origin trace.SpanContext
+	origin telemetry.Origin
 	add    func(*store.Batch)
 }
 
@@ -184,8 +182,8 @@ type message struct {
 type gathered struct {
 	*store.Batch
 	bytes   int
-	last    uint64              // sequence
-	origins []trace.SpanContext // of its messages, maxOrigins at most; the games of a task share one
+	last    uint64             // sequence
+	origins []telemetry.Origin // of its messages, maxOrigins at most; the games of a task share one
 }
 
 // maxOrigins is how many links a span has room for, by OpenTelemetry's default.
@@ -212,7 +210,7 @@ func (s *Service) gather(ctx context.Context, messages <-chan message, batches c
 			}
 			m.add(g.Batch)
 			g.last, g.bytes = m.seq, g.bytes+m.bytes
-			if n := len(g.origins); m.origin.IsValid() && n < maxOrigins && (n == 0 || g.origins[n-1].SpanID() != m.origin.SpanID()) {
+			if n := len(g.origins); m.origin.IsValid() && n < maxOrigins && (n == 0 || !g.origins[n-1].Same(m.origin)) {
 				g.origins = append(g.origins, m.origin)
 			}
 			if waited == nil {

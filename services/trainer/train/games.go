@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -38,8 +37,8 @@ type games struct {
 	tasks *tasks
 
 	mu      sync.Mutex
-	played  map[string]*event.Game       // by prompt, holes included
-	origins map[string]trace.SpanContext // spans that they were played in
+	played  map[string]*event.Game      // by prompt, holes included
+	origins map[string]telemetry.Origin // spans that they were played in
 	refused map[string][]fleet.Attempt
 	letters map[uint64]*letter
 	answers map[uint64]run.Answer
@@ -59,7 +58,7 @@ type games struct {
 // would have.
 func (l *lead) playGames(ctx context.Context, t *turn) (g *games, stop func(), err error) {
 	g = &games{
-		lead: l, turn: t, at: t.Iteration, played: map[string]*event.Game{}, origins: map[string]trace.SpanContext{}, refused: map[string][]fleet.Attempt{},
+		lead: l, turn: t, at: t.Iteration, played: map[string]*event.Game{}, origins: map[string]telemetry.Origin{}, refused: map[string][]fleet.Attempt{},
 		letters: map[uint64]*letter{}, answers: map[uint64]run.Answer{}, dead: map[string]*letter{}, excused: map[string]bool{}, more: make(chan struct{}),
 	}
 	if g.kept, err = l.keptDraws(ctx, t.Number); err != nil {
@@ -127,7 +126,7 @@ func (g *games) readGames(ctx context.Context, from uint64, follow bool) (next u
 }
 
 // take notes a game or a hole.
-func (g *games) take(m *event.Game, origin trace.SpanContext) {
+func (g *games) take(m *event.Game, origin telemetry.Origin) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fault.Point(fault.TrainerCollected)
@@ -206,7 +205,7 @@ func (g *games) await(ctx context.Context, batch []int) ([]Game, error) {
 func (g *games) linkTo(ctx context.Context, found []*event.Game) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	origins := make([]trace.SpanContext, 0, len(found))
+	origins := make([]telemetry.Origin, 0, len(found))
 	for _, m := range found {
 		origins = append(origins, g.origins[m.GetPromptId()])
 	}

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // journal is the way of a run's steps, pairs and alarms to the broker: in order, one after the other,
@@ -40,9 +40,9 @@ type journal struct {
 	file    *os.File // what came after those; nil: nothing
 	read    int64    // where its oldest begins
 	end     int64
-	waiting int                          // messages, those in memory and those in the file
-	spans   map[string]trace.SpanContext // of the steps that wait, by subject: nothing that a restart needs
-	told    bool                         // that the file is full
+	waiting int                         // messages, those in memory and those in the file
+	spans   map[string]telemetry.Origin // of the steps that wait, by subject: nothing that a restart needs
+	told    bool                        // that the file is full
 	failed  error
 	moved   chan struct{}
 
@@ -70,7 +70,7 @@ func openJournal(ctx context.Context, path string, most int64, depth depth, publ
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, depth: depth, spans: map[string]trace.SpanContext{}, moved: make(chan struct{})}
+	j := &journal{publish: publish, fail: fail, log: log, path: path, most: most, depth: depth, spans: map[string]telemetry.Origin{}, moved: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what a run ends with is still to be published
 	done := make(chan struct{})
 	go func() {
@@ -99,7 +99,7 @@ func (j *journal) add(ctx context.Context, m event.Message) error {
 	for {
 		j.mu.Lock()
 		err := j.keep(entry)
-		if span := trace.SpanContextFromContext(ctx); err == nil && span.IsValid() {
+		if span := telemetry.OriginOf(ctx); err == nil && span.IsValid() {
 			j.spans[m.Subject()] = span
 		}
 		moved, told := j.moved, j.told
@@ -204,7 +204,7 @@ func (j *journal) traced(ctx context.Context, m event.Message) context.Context {
 		return ctx
 	}
 	delete(j.spans, m.Subject())
-	return trace.ContextWithSpanContext(ctx, span)
+	return span.Within(ctx)
 }
 
 // send publishes a message, waiting for room in its stream.

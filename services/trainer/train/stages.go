@@ -6,14 +6,12 @@ import (
 	"math"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/seed-8780d58e/spin/pkg/event"
 	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/optim"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/spin"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // course is what a stage does: batch after batch, the same whoever leads.
@@ -69,8 +67,8 @@ func (l *lead) train(ctx context.Context, t *turn, learner *Learner, c course) (
 func (l *lead) takeStep(ctx context.Context, t *turn, c course, at *cursor, batch []int) (whole bool, err error) {
 	rate := c.schedule.At(at.Step + 1)
 	clock := l.clock()
-	ctx, span := l.cfg.Metrics.Tracer.Start(ctx, "step", trace.WithAttributes(attribute.String("spin.run", l.run.ID),
-		attribute.String("spin.phase", c.phase.Token()), attribute.Int("spin.iteration", t.Number), attribute.Int("spin.step", at.Step+1)))
+	ctx, span := l.cfg.Metrics.Tracer.Start(ctx, "step", telemetry.Internal, telemetry.Text("spin.run", l.run.ID),
+		telemetry.Text("spin.phase", c.phase.Token()), telemetry.Count("spin.iteration", t.Number), telemetry.Count("spin.step", at.Step+1))
 	defer span.End()
 	out, err := c.step(ctx, at.Step+1, batch, rate)
 	if err != nil {

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
@@ -17,6 +15,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/fleet"
 	"github.com/seed-8780d58e/spin/pkg/run"
+	"github.com/seed-8780d58e/spin/pkg/telemetry"
 )
 
 // tasks are what generators are asked for in an iteration: the planned chunks, and copies of them for
@@ -133,8 +132,8 @@ func (t *tasks) repeat(ctx context.Context, c *event.Chunk) error {
 // message can hold is given up.
 func (t *tasks) enqueue(ctx context.Context, c *event.Chunk) (queued bool, err error) {
 	t.register(c)
-	ctx, span := t.games.lead.cfg.Metrics.Tracer.Start(ctx, "queue", trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("spin.run", c.GetRunId()), attribute.Int("spin.iteration", int(c.GetIteration())), attribute.Int("spin.chunk", int(c.GetChunk()))))
+	ctx, span := t.games.lead.cfg.Metrics.Tracer.Start(ctx, "queue", telemetry.Producer,
+		telemetry.Text("spin.run", c.GetRunId()), telemetry.Count("spin.iteration", c.GetIteration()), telemetry.Count("spin.chunk", c.GetChunk()))
 	defer span.End()
 	for {
 		queued, err = t.games.lead.bus.Enqueue(ctx, c)
