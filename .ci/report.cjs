@@ -69,7 +69,7 @@ async function guarded(browser, file) {
 (async () => {
   const [out, ...files] = process.argv.slice(2);
   fs.mkdirSync(out, {recursive: true});
-  const browser = await puppeteer.launch({executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]});
+  const browser = await puppeteer.launch({executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]});
   let bad = 0;
   try {
     for (const file of files) {

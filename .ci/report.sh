@@ -18,7 +18,8 @@ missing() {
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	{ apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 || true
 fi
-command -v chromium >/dev/null || missing "no chromium"
+CHROMIUM=$(command -v chromium) || missing "no chromium"
+export CHROMIUM
 command -v npm >/dev/null || missing "no npm"
 
 puppeteer=25.16.0 axe=4.14.1

@@ -102,6 +102,16 @@ type Limits struct {
 	Train    bool  // backward operations too
 }
 
+// Max is the limits that allow what l or m does.
+func (l Limits) Max(m Limits) Limits {
+	return Limits{
+		Tokens: max(l.Tokens, m.Tokens), Width: max(l.Width, m.Width), Vocab: max(l.Vocab, m.Vocab), HeadRows: max(l.HeadRows, m.HeadRows),
+		Segments: max(l.Segments, m.Segments), Context: max(l.Context, m.Context),
+		Heads: Heads{Q: max(l.Heads.Q, m.Heads.Q), KV: max(l.Heads.KV, m.Heads.KV), Dim: max(l.Heads.Dim, m.Heads.Dim)},
+		Train: l.Train || m.Train,
+	}
+}
+
 // Backend runs operations on one device, in call order. It belongs to one goroutine at a time.
 // Nothing allocates after Reserve, NewPlan and the arenas.
 type Backend interface {

@@ -44,18 +44,8 @@ func (s *scratch) plan(l compute.Limits) {
 // Reserve takes the scratch memory of the head and of SumSquares; see compute.Backend. What it takes
 // anew it does not give back before Close, since a recorded graph may still use it.
 func (b *Backend) Reserve(l compute.Limits) int64 {
-	have := &b.limits
-	have.Tokens = max(have.Tokens, l.Tokens)
-	have.Width = max(have.Width, l.Width)
-	have.Vocab = max(have.Vocab, l.Vocab)
-	have.HeadRows = max(have.HeadRows, l.HeadRows)
-	have.Segments = max(have.Segments, l.Segments)
-	have.Context = max(have.Context, l.Context)
-	have.Heads.Q = max(have.Heads.Q, l.Heads.Q)
-	have.Heads.KV = max(have.Heads.KV, l.Heads.KV)
-	have.Heads.Dim = max(have.Heads.Dim, l.Heads.Dim)
-	have.Train = have.Train || l.Train
-	b.scratch.plan(*have)
+	b.limits = b.limits.Max(l)
+	b.scratch.plan(b.limits)
 	if m := b.scratch.mem; m == nil || m.bytes < b.scratch.end {
 		b.scratch.mem = b.dev.alloc("Reserve", b.scratch.end)
 	}

@@ -8,17 +8,7 @@ import (
 
 // Reserve needs no scratch; it remembers what may be asked.
 func (b *backend) Reserve(l compute.Limits) int64 {
-	have := &b.limits
-	have.Tokens = max(have.Tokens, l.Tokens)
-	have.Width = max(have.Width, l.Width)
-	have.Vocab = max(have.Vocab, l.Vocab)
-	have.HeadRows = max(have.HeadRows, l.HeadRows)
-	have.Segments = max(have.Segments, l.Segments)
-	have.Context = max(have.Context, l.Context)
-	have.Heads.Q = max(have.Heads.Q, l.Heads.Q)
-	have.Heads.KV = max(have.Heads.KV, l.Heads.KV)
-	have.Heads.Dim = max(have.Heads.Dim, l.Heads.Dim)
-	have.Train = have.Train || l.Train
+	b.limits = b.limits.Max(l)
 	return 0
 }
 

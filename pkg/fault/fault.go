@@ -28,6 +28,7 @@ const (
 	TrainerStored    = "trainer.stored"    // its weights are in the blob store, and nobody knows
 	TrainerAnnounced = "trainer.announced" // they are announced, the state does not say so
 	TrainerPublished = "trainer.published" // and it does
+	TrainerJudged    = "trainer.judged"    // a stop rule's verdict is in the run's state, no event says so
 	TrainerFinished  = "trainer.finished"  // the queue is closed, the run is not done
 
 	GeneratorTaken   = "generator.taken"   // a task is in hand
@@ -50,7 +51,7 @@ const (
 func Points() []string {
 	return []string{
 		TrainerTaken, TrainerBase, TrainerStarted, TrainerQueued, TrainerCollected, TrainerStepped, TrainerStep, TrainerPairs, TrainerSaving, TrainerPut, TrainerSaved, TrainerSealed,
-		TrainerTrained, TrainerStored, TrainerAnnounced, TrainerPublished, TrainerFinished,
+		TrainerTrained, TrainerStored, TrainerAnnounced, TrainerPublished, TrainerJudged, TrainerFinished,
 		GeneratorTaken, GeneratorLoaded, GeneratorPlayed, GeneratorGame, GeneratorPlayout,
 		EvaluatorTaken, EvaluatorScored, EvaluatorScore,
 		RecorderPlanned, RecorderInserted, RecorderDone,

@@ -80,12 +80,7 @@ func spinRun(t *testing.T, data, dir, library string) (*exec.Cmd, *bytes.Buffer)
 // spinRunAt is spinRun at a learning rate.
 func spinRunAt(t *testing.T, data, dir, library, rate string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	args, err := json.Marshal([]string{
-		"run", "--dir", dir, "--model", tinyModel, "--data", data, "--prompts", fmt.Sprint(trained), "--heldout", fmt.Sprint(heldout),
-		"--draws", fmt.Sprint(draws), "--iterations", fmt.Sprint(iterations), "--max-new-tokens", "12", "--sft-epochs", "1", "--batch", "8",
-		"--lr", rate, "--dtype", "f32", "--micro-tokens", "2048", "--control", "sft", "--threads", "2", "--chdb-lib", library,
-		"--summary", filepath.Join(dir, "summary.json"), "--stop-when", "no_gain",
-	})
+	line, err := json.Marshal(spinRunArgs(data, dir, library, rate))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +88,25 @@ func spinRunAt(t *testing.T, data, dir, library, rate string) (*exec.Cmd, *bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
 	c := exec.Command(self)
-	c.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "SPIN_") && !strings.HasPrefix(kv, "SPIN_CPU=") }), spinArgs+"="+string(args))
+	c.Env = append(withoutSpin(os.Environ()), spinArgs+"="+string(line))
+	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	return c, &out
+}
+
+// withoutSpin is the environment without what would configure a service.
+func withoutSpin(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "SPIN_") && !strings.HasPrefix(kv, "SPIN_CPU=") })
+}
+
+func spinRunArgs(data, dir, library, rate string) []string {
+	return []string{
+		"run", "--dir", dir, "--model", tinyModel, "--data", data, "--prompts", fmt.Sprint(trained), "--heldout", fmt.Sprint(heldout),
+		"--draws", fmt.Sprint(draws), "--iterations", fmt.Sprint(iterations), "--max-new-tokens", "12", "--sft-epochs", "1", "--batch", "8",
+		"--lr", rate, "--dtype", "f32", "--micro-tokens", "2048", "--control", "sft", "--threads", "2", "--chdb-lib", library,
+		"--summary", filepath.Join(dir, "summary.json"), "--stop-when", "no_gain",
+	}
 }
 
 func readSummary(t *testing.T, dir string) summary {

@@ -1,17 +1,19 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/run"
 	"github.com/seed-8780d58e/spin/pkg/store"
 	"github.com/seed-8780d58e/spin/pkg/store/storetest"
@@ -93,6 +95,20 @@ func TestStopRule(t *testing.T) {
 	}
 	s.stop()
 
+	idle := spec // a rate that changes no bit: θ_1 is θ_0, and nobody waits for what it could not tell
+	idle.SPIN.LR, idle.Control = run.Each(1e-30), "none"
+	s = newPlane(t, archive).start(oneGenerator(2))
+	id = s.submit(idle)
+	if err := s.trainer.Lead(s.ctx, id); err != nil {
+		t.Fatal(errors.Join(err, context.Cause(s.ctx)))
+	}
+	s.finish(id)
+	s.stop()
+	of := " WHERE run_id = '" + id + "'"
+	if row := strings.Join(ask(t, archive, "SELECT any(played), (SELECT uniqExact(weights_sha256) FROM checkpoints FINAL"+of+" AND phase IN ('sft', 'spin')), (SELECT groupArray((metric, value, n > 0)) FROM (SELECT metric, value, n FROM scores FINAL"+of+" AND phase = 'spin' AND metric IN ('nll_gain', 'accuracy') ORDER BY metric)) FROM runs FINAL"+of), "\t"); row != "1\t1\t[('accuracy',0,1),('nll_gain',0,1)]" {
+		t.Errorf("a run that changes nothing: %q", row)
+	}
+
 	spec.StopWhen, spec.SPIN.LR, spec.Control = run.StopWhen{NoGain: true, AccuracyBelow: 0.55}, run.Each(1e-4), "none"
 	got := play(t, archive, spec, oneGenerator(2))
 	if row := strings.Join(ask(t, archive, "SELECT any(played), any(stop_reason), (SELECT groupArray(iteration) FROM events FINAL WHERE run_id = '"+got.id+"' AND kind = 'stop_rule') FROM runs FINAL WHERE run_id = '"+got.id+"'"), "\t"); row != "2\t\t[0]" {
@@ -100,24 +116,8 @@ func TestStopRule(t *testing.T) {
 	}
 }
 
-// deathAt kills a process when it has said some words so many times.
-type deathAt struct {
-	c     *exec.Cmd
-	out   bytes.Buffer
-	words string
-	times int
-}
-
-func (d *deathAt) Write(p []byte) (int, error) {
-	n, err := d.out.Write(p)
-	if strings.Count(d.out.String(), d.words) >= d.times {
-		_ = d.c.Process.Kill()
-	}
-	return n, err
-}
-
-// kill -9 while the trainer waits for scores, and again between the verdict and the end of the iteration: the run ends
-// as one that nobody killed.
+// kill -9 before the trainer waits for scores, and again between the verdict and its event: the run ends as one that
+// nobody killed.
 func TestStopRuleKilled(t *testing.T) {
 	library := storetest.Library(t)
 	data, calm, dir := dataset(t), t.TempDir(), t.TempDir()
@@ -129,16 +129,19 @@ func TestStopRuleKilled(t *testing.T) {
 	if !strings.Contains(out.String(), "Stopped early, after 1 of 2 iterations") || len(want.Iterations) != 1 {
 		t.Fatalf("%d iterations:\n%s", len(want.Iterations), out)
 	}
-	for _, at := range []struct {
-		words string
-		times int
-	}{{"stage done", 2}, {"the run stops here", 1}} { // fine-tuning is a stage too
-		c, _ := spinRunAt(t, data, dir, library, "0.05")
-		d := &deathAt{c: c, words: at.words, times: at.times}
-		c.Stdout, c.Stderr = d, d
+	mortal := filepath.Join(t.TempDir(), "spin")
+	build := exec.Command("go", "build", "-tags", "fault", "-o", mortal, "../spin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, point := range []string{fault.TrainerPublished + ":2", fault.TrainerJudged} { // fine-tuning is published first; its verdict is not asked again
+		c := exec.Command(mortal, spinRunArgs(data, dir, library, "0.05")...)
+		c.Env = append(withoutSpin(os.Environ()), "SPIN_FAULT="+point)
+		out, err := c.CombinedOutput()
 		var exit *exec.ExitError
-		if err := c.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("not killed at %q: %v\n%s", at.words, err, &d.out)
+		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("not killed at %s: %v\n%s", point, err, out)
 		}
 	}
 	c, out = spinRunAt(t, data, dir, library, "0.05")

@@ -43,6 +43,9 @@ func trialRate(t *testing.T, bin binaries, _ run.Spec, _ result) string {
 	if *chaos {
 		paced, burst = 1_000_000, 200_000
 	}
+	if n := *rateGames; n > 0 && n < 50 {
+		t.Fatalf("-games %d: want 50 or more", n)
+	}
 	if *rateGames > 0 {
 		paced, burst = *rateGames, *rateGames/5
 	}

@@ -53,33 +53,13 @@ template <class T> __device__ void attention(T *y, stride_t ys, float *lse, stri
 	int t = blockIdx.x, head = blockIdx.y * group + warp, segment = f.segment[t], pos = f.pos[t];
 	int from = window > 0 && pos + 1 > window ? pos + 1 - window : 0;
 	for (int d = lane; d < dim; d += 32) mine[d] = load(q + t * qs + head * dim + d);
-	float top = minus_infinity(), sum = 0, acc[ATTENTION_DIMS] = {};
+	Softmax softmax = {minus_infinity(), 0, {}};
 	for (int start = from / ATTENTION_KEYS * ATTENTION_KEYS; start <= pos; start += ATTENTION_KEYS) {
 		load_keys(s, k, v, keys, ks, values, vs, f, segment, start, from, pos, dim);
-		float score = 0;
-		for (int d = 0; d < dim; d++) score = fmaf(mine[d], k[lane * (dim + 1) + d], score);
-		score = s.rows[lane] < 0 ? minus_infinity() : score * scale;
-		float higher = fmaxf(top, warp_max(score)), shrink = expf(top - higher), e = expf(score - higher);
-		p[lane] = e;
-		sum = fmaf(sum, shrink, warp_sum(e));
-		top = higher;
-		__syncwarp(); // p is whole
-#pragma unroll
-		for (int j = 0; j < ATTENTION_DIMS; j++) {
-			int d = lane + 32 * j;
-			if (d >= dim) break;
-			float a = acc[j] * shrink;
-			for (int key = 0; key < ATTENTION_KEYS; key++) a = fmaf(p[key], v[key * (dim + 1) + d], a);
-			acc[j] = a;
-		}
-		__syncwarp(); // p is read
+		softmax.add(mine, k, v, dim + 1, p, s.rows[lane] >= 0, dim, scale);
 	}
-	if (lane == 0) lse[t * ls + head] = top + logf(sum);
-#pragma unroll
-	for (int j = 0; j < ATTENTION_DIMS; j++) {
-		int d = lane + 32 * j;
-		if (d < dim) store(y + t * ys + head * dim + d, acc[j] / sum);
-	}
+	if (lane == 0) lse[t * ls + head] = softmax.top + logf(softmax.sum);
+	softmax.write(y + t * ys + head * dim, dim);
 }
 
 // AttentionBackward's dq (arXiv 2307.08691, algorithm 2): with p = e^(score − lse) and ds =

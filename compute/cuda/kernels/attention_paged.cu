@@ -59,7 +59,7 @@ template <class T> __device__ void attention_paged(T *y, stride_t ys, const T *q
 	int t = blockIdx.x, head = blockIdx.y * group + warp, segment = at.segment[t], pos = at.pos[t];
 	int from = window > 0 && pos + 1 > window ? pos + 1 - window : 0;
 	for (int d = lane; d < dim; d += 32) mine[d] = load(q + t * qs + head * dim + d);
-	float top = minus_infinity(), sum = 0, acc[ATTENTION_DIMS] = {};
+	Softmax softmax = {minus_infinity(), 0, {}};
 	for (int start = from / ATTENTION_KEYS * ATTENTION_KEYS; start <= pos; start += ATTENTION_KEYS) {
 		__syncthreads(); // the last block of keys is used up
 		if (threadIdx.x < ATTENTION_KEYS) {
@@ -74,28 +74,9 @@ template <class T> __device__ void attention_paged(T *y, stride_t ys, const T *q
 			v[i] = row < 0 ? 0 : load(cache_v + row * vs + blockIdx.y * dim + d);
 		}
 		__syncthreads(); // keys and values are there
-		float score = 0;
-		for (int d = 0; d < dim; d++) score = fmaf(mine[d], k[lane * (dim + 1) + d], score);
-		score = s.rows[lane] < 0 ? minus_infinity() : score * scale;
-		float higher = fmaxf(top, warp_max(score)), shrink = expf(top - higher), e = expf(score - higher);
-		p[lane] = e;
-		sum = fmaf(sum, shrink, warp_sum(e));
-		top = higher;
-		__syncwarp(); // p is whole
-#pragma unroll
-		for (int j = 0; j < ATTENTION_DIMS; j++) {
-			int d = lane + 32 * j;
-			if (d >= dim) break;
-			float a = acc[j] * shrink;
-			for (int key = 0; key < ATTENTION_KEYS; key++) a = fmaf(p[key], v[key * dim + d], a);
-			acc[j] = a;
-		}
+		softmax.add(mine, k, v, dim, p, s.rows[lane] >= 0, dim, scale);
 	}
-#pragma unroll
-	for (int j = 0; j < ATTENTION_DIMS; j++) {
-		int d = lane + 32 * j;
-		if (d < dim) store(y + t * ys + head * dim + d, acc[j] / sum);
-	}
+	softmax.write(y + t * ys + head * dim, dim);
 }
 
 #define ATTENTION_PAGED(dt, T) \

@@ -36,6 +36,16 @@ COMMENT 'Of θ_0 and what each iteration of self-play made of it, the weights wi
 
 -- +goose Down
 DROP VIEW IF EXISTS best_checkpoint;
+
+CREATE OR REPLACE VIEW score_progress AS
+SELECT run_id, task, metric, split, phase, iteration, value, stderr, value - 1.96 * stderr AS low, value + 1.96 * stderr AS high, n,
+       value - first_value(value) OVER w AS gain,
+       sqrt(stderr * stderr + pow(first_value(stderr) OVER w, 2)) AS gain_stderr,
+       weights_sha256
+FROM scores FINAL
+WINDOW w AS (PARTITION BY run_id, task, metric, split ORDER BY iteration, indexOf(['base', 'sft', 'spin', 'control'], phase::String) ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+COMMENT 'Scores from checkpoint to checkpoint with 95 % intervals (low, high); gain is against the first one, and gain_stderr takes the two for independent, which overstates it where both answered the same questions.';
+
 ALTER TABLE scores DROP COLUMN IF EXISTS high;
 ALTER TABLE scores DROP COLUMN IF EXISTS low;
 ALTER TABLE runs DROP COLUMN IF EXISTS stop_reason;

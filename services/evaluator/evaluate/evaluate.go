@@ -158,7 +158,10 @@ func (s *Service) attend(ctx context.Context, m *event.Checkpoint, work func(con
 // awaited reports whether the checkpoint's run goes on only when it is measured.
 func (s *Service) awaited(ctx context.Context, m *event.Checkpoint) bool {
 	r, err := s.run(ctx, m.GetRunId())
-	return err == nil && r.Spec.StopWhen.Waits() && !r.Status.Final()
+	if err != nil {
+		return !errors.Is(err, bus.ErrNotFound) // removed; what can't be known now is asked again
+	}
+	return r.Spec.StopWhen.Waits() && !r.Status.Final()
 }
 
 // alone runs f for a checkpoint, unless or until its last score is there, while no other evaluator works
@@ -289,14 +292,12 @@ func (s *Service) measure(ctx context.Context, m *event.Checkpoint) error {
 	}
 	err = s.alone(ctx, m, score0(m, taskHeldout, "nll"), func(ctx context.Context) error {
 		began := time.Now()
-		opponent := games[0].GetWeightsSha256()
 		figures, err := s.score(ctx, m, games, r.Spec.SPIN.Beta.At(int(played)))
 		if err != nil {
 			return err
 		}
-		if m.GetWeightsSha256() == opponent || m.GetPhase() == event.Phase_PHASE_BASE || m.GetPhase() == event.Phase_PHASE_CONTROL {
-			// these weights are not the opponent's successor: their margins mean something only for the control
-			figures = keep(figures, m.GetPhase() == event.Phase_PHASE_CONTROL)
+		if m.GetPhase() == event.Phase_PHASE_BASE || m.GetPhase() == event.Phase_PHASE_SFT { // no game of theirs taught them anything: margins say nothing
+			figures = figures[len(figures)-1:] // nll
 		}
 		return s.publish(ctx, m, taskHeldout, figures, began)
 	})
@@ -334,14 +335,6 @@ func (s *Service) cache(m *event.Checkpoint) (*weights.Cache, error) {
 		return c, nil
 	}
 	return nil, fmt.Errorf("the run computes in %.20q, this evaluator in %v", m.GetDtype(), slices.Sorted(maps.Keys(s.weights)))
-}
-
-// keep leaves the negative log-likelihood, and with all everything.
-func keep(figures []figure, all bool) []figure {
-	if all {
-		return figures
-	}
-	return figures[len(figures)-1:]
 }
 
 // games waits until an iteration's games are settled (before, its trainer may refuse one) and returns
@@ -428,11 +421,7 @@ func (s *Service) cancelAtEnd(ctx context.Context, cancel context.CancelCauseFun
 // score runs the games through the weights; through no model at all where the games say it all.
 func (s *Service) score(ctx context.Context, m *event.Checkpoint, games []*event.Game, beta float64) ([]figure, error) {
 	if games[0].GetWeightsSha256() == m.GetWeightsSha256() {
-		out := make([]scored, len(games))
-		for i, g := range games {
-			out[i] = scored{game: g, real: g.GetReal().GetTokenLogps()}
-		}
-		return heldout(out, beta), nil
+		return heldout(played(games), beta), nil
 	}
 	cache, err := s.cache(m)
 	if err != nil {

@@ -70,10 +70,13 @@ func TestHeldout(t *testing.T) {
 	})
 }
 
-func TestHeldoutOfTheOpponent(t *testing.T) { // its own games: a likelihood and no pair
-	g := game(under(-1, -2), under(-1))
-	got := heldout([]scored{{game: g, real: g.GetReal().GetTokenLogps()}}, 0.1)
-	check(t, keep(got, false), []figure{{metric: "nll", value: 1.5, stderr: 0, n: 1}})
+// Weights are no better than themselves, and every figure is there: a stop rule waits for them.
+func TestHeldoutOfTheOpponent(t *testing.T) {
+	check(t, heldout(played([]*event.Game{game(under(-1, -2), under(-1))}), 0.1), []figure{
+		{metric: "accuracy", n: 1}, {metric: "accuracy_equal_length", n: 1}, {metric: "margin", n: 1}, {metric: "reward_real", n: 1}, {metric: "reward_generated", n: 1},
+		{metric: "margin_p05", n: 1}, {metric: "margin_p25", n: 1}, {metric: "margin_p50", n: 1}, {metric: "margin_p75", n: 1}, {metric: "margin_p95", n: 1},
+		{metric: "kl", n: 1}, {metric: "nll_gain", n: 1}, {metric: "nll", value: 1.5, n: 1},
+	})
 }
 
 func TestAnswers(t *testing.T) {

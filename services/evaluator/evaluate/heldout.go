@@ -37,6 +37,18 @@ func scoreGames(pass *model.Pass, games []*event.Game) ([]scored, error) {
 	return out, err
 }
 
+// played are games under the weights that played them, which said so at the time.
+func played(games []*event.Game) []scored {
+	out := make([]scored, len(games))
+	for i, g := range games {
+		out[i] = scored{game: g, real: g.GetReal().GetTokenLogps()}
+		for _, d := range g.GetDraws() {
+			out[i].draws = append(out[i].draws, d.GetResponse().GetTokenLogps())
+		}
+	}
+	return out
+}
+
 // heldout are the self-play measures of weights θ on games that an opponent θ_t played and nobody
 // trained on.
 //

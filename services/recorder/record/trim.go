@@ -98,6 +98,7 @@ func (s *Service) look(ctx context.Context, said map[string]time.Time, trimmed m
 	if err != nil {
 		return err
 	}
+	var untold error
 	for _, l := range lags {
 		s.cfg.Metrics.Lag.WithLabelValues(l.Stream).Set(float64(l.Behind))
 		s.cfg.Metrics.LagSeconds.WithLabelValues(l.Stream).Set(l.Since.Seconds())
@@ -106,21 +107,19 @@ func (s *Service) look(ctx context.Context, said map[string]time.Time, trimmed m
 			said[l.Stream] = time.Now()
 			s.log.Warn().Str("stream", l.Stream).Uint64("behind", l.Behind).Dur("since_ms", l.Since).Msg("ClickHouse is behind: the streams keep what it has not taken, as long as their bounds allow")
 		}
-		if err := s.checkGap(ctx, l); err != nil {
-			return err
-		}
+		untold = errors.Join(untold, s.checkGap(ctx, l))
 	}
-	return s.trim(ctx, trimmed)
+	return errors.Join(untold, s.trim(ctx, trimmed)) // trimming makes the room that the events may lack
 }
 
 // fleetID stands for the run in events that are about all of them.
 const fleetID = "fleet"
 
-// checkGap tells people, once, that messages went before they were recorded.
+// checkGap tells people, once, that messages went before they were recorded. It is told when the event is
+// published.
 func (s *Service) checkGap(ctx context.Context, l Lag) error {
 	s.mu.Lock()
 	known := s.missed[l.Stream]
-	s.missed[l.Stream] = max(known, l.Missing)
 	s.mu.Unlock()
 	if l.Missing <= known {
 		return nil
@@ -131,7 +130,13 @@ func (s *Service) checkGap(ctx context.Context, l Lag) error {
 		Id: uuid.NewString(), RunId: fleetID, Service: "recorder", Kind: "gap", Level: event.Level_LEVEL_ALARM, Message: message,
 		Circumstance: &event.Circumstance{Instance: "recorder", Attempt: 1, CreatedAt: timestamppb.Now()},
 	}
-	return s.bus.Append(ctx, e, e.Id)
+	if err := s.bus.Append(ctx, e, e.Id); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.missed[l.Stream] = l.Missing
+	s.mu.Unlock()
+	return nil
 }
 
 // trim purges what is recorded and needed by nobody: steps and pairs of stages that are done, and games

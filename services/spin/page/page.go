@@ -23,7 +23,7 @@ import (
 	"github.com/seed-8780d58e/spin/pkg/store"
 )
 
-//go:embed page.html compare.html page.css page.js uplot/uPlot.iife.min.js uplot/uPlot.min.css
+//go:embed page.html compare.html charts.html page.css page.js uplot/uPlot.iife.min.js uplot/uPlot.min.css
 var files embed.FS
 
 // How much of a run is shown.
@@ -86,7 +86,7 @@ func Write(ctx context.Context, s *store.Store, runs []store.Run, w io.Writer) e
 	t, err := template.New(name).Funcs(template.FuncMap{
 		"fixed": fixed, "signed": signed, "percent": percent, "whole": whole, "short": short, "time": clock, "theta": theta,
 		"next": func(iteration uint32) string { return theta(iteration + 1) },
-	}).ParseFS(files, name)
+	}).ParseFS(files, name, "charts.html")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-8780d58e/spin/pkg/bus"
 	"github.com/seed-8780d58e/spin/pkg/event"
+	"github.com/seed-8780d58e/spin/pkg/fault"
 	"github.com/seed-8780d58e/spin/pkg/run"
 )
 
@@ -15,7 +16,7 @@ import (
 // scores of θ_{t+1} and asks whether the run goes on. A score is written once, and the verdict depends
 // on scores alone: a trainer that takes over here comes to the same, and says it under the same id.
 func (l *lead) judge(ctx context.Context, t *turn) error {
-	spec := l.run.Spec
+	spec, verdict := l.run.Spec, ""
 	if t.Stage == run.SPINStage && spec.StopWhen.Waits() && t.Number+1 < spec.Iterations {
 		gain, accuracy, err := l.awaitScores(ctx, t)
 		if err != nil {
@@ -33,7 +34,14 @@ func (l *lead) judge(ctx context.Context, t *turn) error {
 				return err
 			}
 		}
-		if err := l.alarm(ctx, event.Level_LEVEL_INFO, "stop_rule", uint32(t.Number), fmt.Sprintf("iteration %d: %s; %s", t.Number, why, word)); err != nil {
+		verdict = fmt.Sprintf("iteration %d: %s; %s", t.Number, why, word)
+	}
+	fault.Point(fault.TrainerJudged)
+	if verdict != "" {
+		if err := l.alarm(ctx, event.Level_LEVEL_INFO, "stop_rule", uint32(t.Number), verdict); err != nil {
+			return err
+		}
+		if err := l.journal.flush(ctx); err != nil { // nobody judges an iteration that is done
 			return err
 		}
 	}

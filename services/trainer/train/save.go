@@ -418,6 +418,9 @@ func (s *saver) remove(ctx context.Context) error {
 	if err := s.swap(ctx, saved{Trainer: s.lead.instance}); err != nil {
 		return err
 	}
+	if len(s.now.Dropped) > 0 { // the record names what could not be deleted: `spin rm` does it
+		return nil
+	}
 	return s.state.Bucket.Delete(ctx, saveKey(s.run), s.revision)
 }
 
